@@ -1,0 +1,72 @@
+/*
+ * pg.h
+ *		libpq with stop requests, time limits and the relay's error type.
+ *
+ * Owns: connecting, sending a statement and waiting for its result without
+ * ever blocking past a stop request.  Does not own: what the statements mean.
+ * One connection belongs to one thread.
+ */
+#ifndef TIDE_PG_H
+#define TIDE_PG_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "error.h"
+#include "stop.h"
+
+typedef struct TidePg TidePg;
+
+/*
+ * Connects.  conninfo is any libpq string or URI; what it leaves open comes
+ * from defaults that suit a daemon (keepalives, tcp_user_timeout,
+ * application_name = "pg_tide " || what).  stop may be NULL.
+ */
+extern bool tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TidePg **pg,
+						 TideError *err);
+extern void tide_pg_close(TidePg *pg);
+extern PGconn *tide_pg_conn(TidePg *pg);
+
+/* Text parameters and results.  *res is the caller's to PQclear; may be NULL if not wanted. */
+extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *values,
+						 PGresult **res, TideError *err);
+
+/*
+ * The two halves of tide_pg_exec.  lengths/formats may be NULL (text).
+ * tide_pg_finish with timeout_ms >= 0: false with TIDE_ERR_TIMEOUT if nothing
+ * came; the statement goes on and finish may be called again.  On a stop
+ * request the statement is cancelled and TIDE_ERR_STOPPED returned.
+ * *broken: the connection is of no use any more.
+ */
+extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
+						  const int *lengths, const int *formats, TideError *err);
+extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err);
+extern bool tide_pg_pending(const TidePg *pg);	/* started and not finished */
+
+/* Fills err from a failed result or connection: class from SQLSTATE, message, hint. */
+extern void tide_pg_error(TidePg *pg, const PGresult *res, TideError *err);
+
+/* Convenience for results: NULL for SQL NULL. */
+extern const char *tide_pg_value(const PGresult *res, int row, int col);
+extern int64_t tide_pg_int64(const PGresult *res, int row, int col);	/* 0 for NULL */
+
+/*
+ * Builds a one-dimensional array in PostgreSQL's binary format, for use as a
+ * binary parameter: no quoting, any bytes.  Types: text[], jsonb[], int8[].
+ */
+typedef struct TideArray TideArray;
+typedef enum TideArrayType
+{
+	TIDE_ARRAY_TEXT,
+	TIDE_ARRAY_JSONB,
+	TIDE_ARRAY_INT8
+} TideArrayType;
+
+extern TideArray *tide_array_new(TideArrayType type, size_t expected);
+extern void tide_array_free(TideArray *array);
+extern void tide_array_reset(TideArray *array);
+extern void tide_array_add(TideArray *array, const char *data, size_t len); /* data NULL: SQL NULL */
+extern void tide_array_add_int8(TideArray *array, int64_t value);
+extern const char *tide_array_data(TideArray *array, int *len); /* completes the header */
+
+#endif							/* TIDE_PG_H */

@@ -1,0 +1,84 @@
+/*
+ * pg_tide.h
+ *		What the modules of the extension share.
+ *
+ * Owns: declarations that cross a file of extension/src.  Memory follows the
+ * server's contexts; nothing here calls malloc.
+ */
+#ifndef PG_TIDE_H
+#define PG_TIDE_H
+
+#include "postgres.h"
+#include "datatype/timestamp.h"
+#include "fmgr.h"
+#include "access/transam.h"
+#include "utils/relcache.h"
+
+#define TIDE_SCHEMA "tide"
+#define TIDE_OUTBOX_SEGMENTS 3
+
+/* Error codes of our own (class TD); listed in ARCHITECTURE.md. */
+#define ERRCODE_TIDE_STALE_OWNER MAKE_SQLSTATE('T', 'D', '0', '0', '1')
+#define ERRCODE_TIDE_RESTORED MAKE_SQLSTATE('T', 'D', '0', '0', '2')
+#define ERRCODE_TIDE_TIME_TRAVEL MAKE_SQLSTATE('T', 'D', '0', '0', '3')
+#define ERRCODE_TIDE_NOT_PRELOADED MAKE_SQLSTATE('T', 'D', '0', '0', '4')
+
+/* Columns of an outbox segment (extension/sql/10_outbox.sql creates them). */
+enum
+{
+	SEG_SEQ = 1,
+	SEG_XID,
+	SEG_PUBLISHED_AT,
+	SEG_EVENT_ID,
+	SEG_TICK_XMAX,
+	SEG_ENTITY,
+	SEG_OP,
+	SEG_KEY,
+	SEG_PAYLOAD,
+	SEG_HEADERS,
+	SEG_TICK,
+	SEG_NATTS = SEG_TICK
+};
+
+/* ---- outbox_cache.c: what a backend remembers of an outbox ---- */
+
+typedef struct TideOutbox
+{
+	NameData	name;			/* hash key */
+	int			id;
+	Oid			segments[TIDE_OUTBOX_SEGMENTS];
+	int			current;		/* index of the segment being written */
+	Oid			sequence;
+	Oid			view;			/* the relation whose privileges rule who may publish and read */
+	uint32		wake_slot;
+	bool		enabled;
+	bool		restored;		/* made under another system identifier: xids mean nothing here */
+	bool		valid;
+} TideOutbox;
+
+extern void tide_outbox_cache_init(void);
+
+/* Looks an outbox up by name; error 42704 if there is none.  Valid until the next catalog access. */
+extern TideOutbox *tide_outbox_lookup(text *name);
+
+/*
+ * Opens the segment that is written now and locks it as a writer until the
+ * transaction ends, so that it can't be truncated under us.
+ */
+extern Relation tide_outbox_open_current(text *name, TideOutbox **outbox);
+
+/* ---- wakeup.c: who waits for what, without NOTIFY ---- */
+
+extern void tide_wakeup_init(void);
+extern uint32 tide_wake_slot(const char *kind, const char *name, int name_len);
+
+/* Marks a slot: whoever waits on it is woken when this transaction commits. */
+extern void tide_wake_at_commit(uint32 slot);
+
+/* Current generation of a slot; false if shared memory is not there (not preloaded). */
+extern bool tide_wake_generation(uint32 slot, uint64 *generation);
+
+/* When did this transaction commit?  false if it is no longer (or was never) remembered. */
+extern bool tide_commit_time(FullTransactionId xid, TimestampTz *at);
+
+#endif							/* PG_TIDE_H */

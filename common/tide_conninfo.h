@@ -33,6 +33,9 @@ typedef enum TideSecretKind
 /* Is value a reference to a secret?  name (may be NULL) gets what follows the colon. */
 extern bool tide_secret_parse(const char *value, size_t len, TideSecretKind *kind, TideSpan *name);
 
+/* An absolute path of a file: no control bytes, no '/' at the end, at most 4095 bytes. */
+extern bool tide_path_ok(const char *path, size_t len);
+
 typedef enum TideUrlState
 {
 	TIDE_URL_OK,

@@ -15,6 +15,7 @@
 
 #include "mem.h"
 #include "stop.h"
+#include "tide_text.h"
 
 #define MAX_PIPELINE_NAME 64
 
@@ -90,31 +91,19 @@ tide_log_set_pipeline(const char *name)
 }
 
 /*
- * Length of the UTF-8 character at s (which ends with a NUL), or 0 if the
- * bytes there are none.  Control characters of the C1 range and the line
- * separators U+2028 and U+2029 count as none: some viewers obey them.
+ * Length of the character at s that may be shown as it is; 0 if it may not:
+ * invalid bytes, control characters of the C1 range, and the line separators
+ * U+2028 and U+2029, which some viewers obey.
  */
-static int
-utf8_length(const unsigned char *s)
+static size_t
+shown_length(const char *s)
 {
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xC2 && s[0] <= 0xDF && (s[1] & 0xC0) == 0x80)
-		return s[0] == 0xC2 && s[1] < 0xA0 ? 0 : 2;
-	if ((s[0] & 0xF0) == 0xE0 && (s[1] & 0xC0) == 0x80 && (s[2] & 0xC0) == 0x80)
-	{
-		if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] >= 0xA0))
-			return 0;
-		return s[0] == 0xE2 && s[1] == 0x80 && (s[2] == 0xA8 || s[2] == 0xA9) ? 0 : 3;
-	}
-	if (s[0] >= 0xF0 && s[0] <= 0xF4 && (s[1] & 0xC0) == 0x80 && (s[2] & 0xC0) == 0x80 &&
-		(s[3] & 0xC0) == 0x80)
-	{
-		if ((s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] >= 0x90))
-			return 0;
-		return 4;
-	}
-	return 0;
+	size_t		len = tide_utf8_sequence(s, strlen(s));
+	bool		c1 = len == 2 && memcmp(s, "\xC2\xA0", 2) < 0;
+	bool		separator = len == 3 && memcmp(s, "\xE2\x80", 2) == 0 &&
+		(s[2] == '\xA8' || s[2] == '\xA9');
+
+	return c1 || separator ? 0 : len;
 }
 
 /*
@@ -124,22 +113,21 @@ utf8_length(const unsigned char *s)
 static void
 write_quoted(FILE *out, const char *text)
 {
-	const unsigned char *s = (const unsigned char *) text;
-
 	putc('"', out);
-	while (*s != '\0')
+	while (*text != '\0')
 	{
-		int			len = utf8_length(s);
+		unsigned char c = (unsigned char) *text;
+		size_t		len = shown_length(text);
 
-		if (*s == '"' || *s == '\\')
-			fprintf(out, "\\%c", *s);
-		else if (*s == '\n')
+		if (c == '"' || c == '\\')
+			fprintf(out, "\\%c", c);
+		else if (c == '\n')
 			fputs("\\n", out);
-		else if (len == 0 || *s < 0x20 || *s == 0x7F)
-			fprintf(out, "\\u%04x", *s);
+		else if (len == 0 || c < 0x20 || c == 0x7F)
+			fprintf(out, "\\u%04x", c);
 		else
-			fwrite(s, 1, (size_t) len, out);
-		s += len > 0 ? len : 1;
+			fwrite(text, 1, len, out);
+		text += len > 0 ? len : 1;
 	}
 	putc('"', out);
 }

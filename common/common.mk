@@ -21,6 +21,8 @@ COMMON_OBJS = $(COMMON_SRCS:$(COMMON_DIR)/%.c=$(COMMON_BUILD)/%.o)
 FUZZ_SECONDS ?= 10
 FUZZ_CC ?= clang
 COMMON_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -I$(COMMON_DIR)
+# One test compares with libpq; the library itself never links it.
+LIBS_common_conninfo_libpq = $(shell pkg-config --cflags --libs libpq)
 COMMON_SANITIZE = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
 .PHONY: unit-common unit-asan fuzz fuzz-build
@@ -37,7 +39,7 @@ $(1)/libtide_common.a: $$(COMMON_SRCS:$(COMMON_DIR)/%.c=$(1)/%.o)
 
 $(1)/unit/%: $(COMMON_ROOT)/tests/unit/%.c $(1)/libtide_common.a $(COMMON_ROOT)/tests/unit/common_test.h
 	@mkdir -p $$(@D)
-	$$(CC) $$(COMMON_CFLAGS) $(2) -o $$@ $$< $(1)/libtide_common.a -lcmocka
+	$$(CC) $$(COMMON_CFLAGS) $(2) -o $$@ $$< $(1)/libtide_common.a -lcmocka $$(LIBS_$$*)
 endef
 
 $(eval $(call common_objects,$$(COMMON_BUILD),))

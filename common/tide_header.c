@@ -52,8 +52,10 @@ decode_byte(const char *value, size_t len, size_t *i, char *byte)
 		return false;
 	high = tide_hex_value(value[(*i)++]);
 	low = tide_hex_value(value[(*i)++]);
+	if (high < 0 || low < 0)
+		return false;
 	*byte = (char) (high << 4 | low);
-	return high >= 0 && low >= 0;
+	return true;
 }
 
 bool

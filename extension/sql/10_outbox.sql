@@ -221,6 +221,16 @@ CREATE FUNCTION tide.outbox_fetch(pipeline text, epoch bigint, outbox text, from
 COMMENT ON FUNCTION tide.outbox_fetch(text, bigint, text, text, text, bigint, int, int) IS
 	'events that became visible after from_snapshot, in order, and a last row with the position reached';
 
+CREATE FUNCTION tide.outbox_unconfirmed(outbox text, confirmed text, sent text, to_snapshot text,
+										after_seq bigint, max_events int,
+										OUT event_id text, OUT seq bigint, OUT window_end text,
+										OUT more boolean)
+	RETURNS SETOF record
+	VOLATILE PARALLEL UNSAFE ROWS 1000
+	LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_outbox_unconfirmed';
+COMMENT ON FUNCTION tide.outbox_unconfirmed(text, text, text, text, bigint, int) IS
+	'ids of events that were sent and are not confirmed yet, oldest window first';
+
 CREATE FUNCTION tide._outbox_oldest_unsent(outbox text, sent_snapshot text) RETURNS timestamptz
 	STABLE
 	LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_outbox_oldest_unsent';

@@ -31,6 +31,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION
 	tide.relay_region(),
 	tide.outbox_fetch(text, bigint, text, text, text, bigint, int, int),
+	tide.outbox_unconfirmed(text, text, text, text, bigint, int),
 	tide._wake_generation(text, text)
 	TO tide_relay;
 GRANT EXECUTE ON PROCEDURE tide.wake_wait(text, text, bigint, int) TO tide_relay;

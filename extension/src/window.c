@@ -63,6 +63,7 @@
 
 PG_FUNCTION_INFO_V1(tide_sql_outbox_fetch);
 PG_FUNCTION_INFO_V1(tide_sql_outbox_oldest_unsent);
+PG_FUNCTION_INFO_V1(tide_sql_outbox_unconfirmed);
 
 /* Where one event of the window is. */
 typedef struct WindowItem
@@ -249,22 +250,21 @@ visit_tick(TupleTableSlot *slot, int segment, void *arg)
 
 /*
  * The end of the window that starts at "from": the earliest recorded snapshot
- * after it, so that a backlog comes in pieces; else now.
+ * after it, so that a backlog comes in pieces; else "latest".
  */
 static char *
-choose_end(const OpenSegments *segments, const TideSnapshot *from)
+choose_end(const OpenSegments *segments, const TideSnapshot *from, char *latest)
 {
 	TickSearch	search = {.text = NULL};
-	char	   *now = current_snapshot();
-	TideSnapshot current;
+	TideSnapshot last;
 
-	parse_snapshot(now, &current);
+	parse_snapshot(latest, &last);
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
 		scan_range(segments->heaps[i], segments->tick_indexes[i], i, from->xmax + 1,
-				   current.xmax + 1, visit_tick, &search);
-	if (search.text != NULL && tide_snapshot_compare(&search.earliest, &current) < 0)
+				   last.xmax + 1, visit_tick, &search);
+	if (search.text != NULL && tide_snapshot_compare(&search.earliest, &last) < 0)
 		return search.text;
-	return now;
+	return latest;
 }
 
 /* ---- building a window ---- */
@@ -414,7 +414,9 @@ jsonb_text(Datum value, size_t *bytes)
 	return PointerGetDatum(cstring_to_text_with_len(buf.data, buf.len));
 }
 
-/* Fills one output row; returns its size in bytes for the batch limit. */
+/* Fills one output row from a stored one; returns its size in bytes for the batch limit. */
+typedef size_t (*RowFiller) (TupleTableSlot *slot, Datum *values, bool *nulls);
+
 static size_t
 fill_event(TupleTableSlot *slot, Datum *values, bool *nulls)
 {
@@ -440,6 +442,28 @@ fill_event(TupleTableSlot *slot, Datum *values, bool *nulls)
 	return bytes;
 }
 
+/* Columns of outbox_unconfirmed. */
+enum
+{
+	ID_EVENT_ID,
+	ID_SEQ,
+	ID_WINDOW_END,
+	ID_MORE,
+	ID_NATTS
+};
+
+static size_t
+fill_id(TupleTableSlot *slot, Datum *values, bool *nulls)
+{
+	char		id[TIDE_UUID_TEXT + 1];
+
+	tide_uuid_format(id, DatumGetUUIDP(slot_attr(slot, SEG_EVENT_ID))->data);
+	values[ID_EVENT_ID] = PointerGetDatum(cstring_to_text(id));
+	values[ID_SEQ] = slot_attr(slot, SEG_SEQ);
+	nulls[ID_WINDOW_END] = nulls[ID_MORE] = true;
+	return sizeof(pg_uuid_t);
+}
+
 static void
 put_trailer(ReturnSetInfo *rsinfo, const char *end, bool more, bool preloaded, uint64 generation)
 {
@@ -456,7 +480,8 @@ put_trailer(ReturnSetInfo *rsinfo, const char *end, bool more, bool preloaded, u
 }
 
 static void
-put_events(ReturnSetInfo *rsinfo, const OpenSegments *segments, int max_events, size_t max_bytes)
+put_events(ReturnSetInfo *rsinfo, const OpenSegments *segments, int max_events, size_t max_bytes,
+		   RowFiller fill)
 {
 	TupleTableSlot *slots[TIDE_OUTBOX_SEGMENTS];
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tide event",
@@ -485,7 +510,7 @@ put_events(ReturnSetInfo *rsinfo, const OpenSegments *segments, int max_events, 
 					 errmsg("event %lld of outbox \"%s\" vanished while it was read",
 							(long long) item->seq, NameStr(segments->outbox->name)),
 					 errhint("Rows of outbox segments must not be deleted or updated by hand.")));
-		bytes += fill_event(slot, values, nulls);
+		bytes += fill(slot, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		MemoryContextReset(row_context);
 	}
@@ -605,12 +630,50 @@ tide_sql_outbox_fetch(PG_FUNCTION_ARGS)
 
 	open_segments(outbox, &segments);
 	if (to_text == NULL)
-		to_text = choose_end(&segments, &from);
+		to_text = choose_end(&segments, &from, current_snapshot());
 	if (!window_is(&segments, from_text, to_text))
 		build_window(&segments, from_text, &from, to_text);
 	seek_window(PG_ARGISNULL(5) ? PG_INT64_MIN : PG_GETARG_INT64(5));
-	put_events(rsinfo, &segments, Max(PG_GETARG_INT32(6), 1), Max(PG_GETARG_INT32(7), 1));
+	put_events(rsinfo, &segments, Max(PG_GETARG_INT32(6), 1), Max(PG_GETARG_INT32(7), 1), fill_event);
 	put_trailer(rsinfo, to_text, window.next < window.n_items, preloaded, generation);
+	close_segments(&segments);
+	return (Datum) 0;
+}
+
+/*
+ * outbox_unconfirmed(outbox text, confirmed text, sent text, to_snapshot text,
+ *					  after_seq bigint, max_events int)
+ *
+ * Ids of the first window after "confirmed" that does not reach past "sent",
+ * and a last row with its end: what to ask destinations about next.
+ */
+Datum
+tide_sql_outbox_unconfirmed(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	TideOutbox *outbox = tide_outbox_lookup(PG_GETARG_TEXT_PP(0));
+	OpenSegments segments;
+	TideSnapshot from;
+	char	   *from_text = optional_text(fcinfo, 1);
+	char	   *to_text = optional_text(fcinfo, 3);
+	Datum		trailer[ID_NATTS] = {0};
+	bool		nulls[ID_NATTS] = {true, true, false, false};
+
+	InitMaterializedSRF(fcinfo, 0);
+	check_readable(outbox);
+	if (from_text == NULL)
+		from_text = EMPTY_SNAPSHOT;
+	parse_snapshot(from_text, &from);
+	open_segments(outbox, &segments);
+	if (to_text == NULL)
+		to_text = choose_end(&segments, &from, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+	if (!window_is(&segments, from_text, to_text))
+		build_window(&segments, from_text, &from, to_text);
+	seek_window(PG_ARGISNULL(4) ? PG_INT64_MIN : PG_GETARG_INT64(4));
+	put_events(rsinfo, &segments, Max(PG_GETARG_INT32(5), 1), SIZE_MAX, fill_id);
+	trailer[ID_WINDOW_END] = CStringGetTextDatum(to_text);
+	trailer[ID_MORE] = BoolGetDatum(window.next < window.n_items);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, trailer, nulls);
 	close_segments(&segments);
 	return (Datum) 0;
 }

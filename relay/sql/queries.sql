@@ -26,6 +26,9 @@ SELECT tide.relay_set_state($1::text, $2::bigint, $3::text, $4::text, $5::text);
 -- name: relay_region
 SELECT tide.relay_region();
 
+-- name: relay_alive
+SELECT 1;
+
 -- name: maintain
 SELECT tide.maintain();
 
@@ -86,8 +89,10 @@ SELECT pg_catalog.jsonb_build_object(
     'server_version', pg_catalog.current_setting('server_version'),
     'extension_version', tide.version(),
     'preloaded', tide.preloaded(),
-    'pipelines', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(p)
-                                                       ORDER BY p.direction, p.name), '[]')
+    'pipelines', (SELECT coalesce(pg_catalog.jsonb_agg(
+                             pg_catalog.to_jsonb(p) || pg_catalog.jsonb_build_object(
+                                 'lag_seconds', extract(epoch FROM p.lag))
+                             ORDER BY p.direction, p.name), '[]')
                   FROM tide.pipelines p),
     'outboxes', (SELECT coalesce(pg_catalog.jsonb_agg(tide.outbox_status(o.name) ORDER BY o.name),
                                  '[]')

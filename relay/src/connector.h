@@ -32,7 +32,15 @@ typedef struct TidePipelineInfo
 	json_t	   *config;			/* the pipeline's configuration, checked by the database; secrets still references */
 	int64_t		epoch;			/* ownership epoch; the database refuses older ones */
 	const char *conninfo;		/* how to reach the home database */
+
+	/*
+	 * stop: no new work, please.  A source gets one that is raised when the
+	 * pipeline drains, so that it stops waiting for events; a sink gets one that
+	 * is raised only when the drain ran out of time.  hard_stop is always the
+	 * latter, for what a source has to bring to an end.
+	 */
 	TideStop   *stop;
+	TideStop   *hard_stop;
 	TideMetrics *metrics;		/* this pipeline's counters */
 
 	/*
@@ -71,8 +79,10 @@ typedef struct TideSourceOps
 	 * unconfirmed() reads the ids of the oldest stretch of accepted but
 	 * unconfirmed events (at most max) into batch (ids only) and its end into
 	 * batch->position; n_events == 0: all is confirmed.
-	 * settled() records that the destination has everything up to position.
-	 * reread() reads again, in order, those events of that stretch whose ids are in ids.
+	 * settled() records that the destination has everything up to position; the
+	 * pipeline also calls it after confirm() when the sink's acceptance is a commit.
+	 * reread() reads again, in order, those events of the stretch that ends at
+	 * position whose ids are in ids.  Only the latest stretch can be reread.
 	 */
 	bool		(*unconfirmed) (TideSource *source, TideBatch *batch, size_t max, TideError *err);
 	bool		(*settled) (TideSource *source, TideSlice position, TideError *err);

@@ -1,0 +1,207 @@
+/*
+ * confirm.c
+ *		Asking destinations what they have committed, and sending again what they lack.
+ *
+ * Owns: one question at a time about the oldest events that a broker accepted
+ * and no destination has confirmed; who has answered it; when to ask again and
+ * when to send again.  Does not own: the wire (the sink), reading (the source).
+ *
+ * A broker can lose what it acknowledged: it may not sync to disk, its store
+ * may be wiped, a stream deleted.  So an event counts as confirmed when every
+ * region that answers at all says that it has committed it.  Until one does,
+ * nothing is confirmed and the broker's word has to do.
+ *
+ * Sending again is always safe, since inboxes drop what they have.  It is held
+ * back for a while, because what is missing is usually on its way.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "mem.h"
+#include "pipeline_internal.h"
+
+#define QUESTION_SIZE 2048		/* events per question */
+#define RESEND_SLICE 64			/* events per repetition: bounds memory */
+#define FIRST_REPEAT_MS 250		/* pause before the same question again, growing … */
+#define MAX_REPEAT_MS 5000		/* … to this */
+#define PATIENCE_MS 10000		/* how long something may be missing before it is sent again */
+#define MAX_REGIONS 64
+
+typedef struct Region
+{
+	char	   *name;
+	bool		has_all;		/* answered the current question with nothing missing */
+} Region;
+
+struct TideConfirmation
+{
+	TideBatch  *question;		/* ids; n_events == 0: none is open */
+	long long	opened_ms;		/* when the question was first asked, or events last sent again */
+	long long	ask_again_ms;
+	int			repeat_ms;
+	Region		regions[MAX_REGIONS];
+	int			n_regions;
+	TideBatch  *again;			/* events to be sent again */
+	TideArena  *arena;			/* answers of one step */
+};
+
+TideConfirmation *
+tide_confirmation_new(void)
+{
+	TideConfirmation *c = tide_zalloc(sizeof(*c));
+
+	c->question = tide_batch_new();
+	c->again = tide_batch_new();
+	c->arena = tide_arena_new();
+	return c;
+}
+
+void
+tide_confirmation_free(TideConfirmation *c)
+{
+	if (c == NULL)
+		return;
+	for (int i = 0; i < c->n_regions; i++)
+		free(c->regions[i].name);
+	tide_batch_free(c->question);
+	tide_batch_free(c->again);
+	tide_arena_free(c->arena);
+	free(c);
+}
+
+static Region *
+find_region(TideConfirmation *c, TideSlice name)
+{
+	for (int i = 0; i < c->n_regions; i++)
+	{
+		if (strcmp(c->regions[i].name, name.ptr) == 0)
+			return &c->regions[i];
+	}
+	if (c->n_regions == MAX_REGIONS)
+		return NULL;
+	tide_log(TIDE_LOG_INFO, "region \"%s\" confirms this pipeline's events", name.ptr);
+	c->regions[c->n_regions].name = tide_strdup(name.ptr);
+	return &c->regions[c->n_regions++];
+}
+
+static bool
+ask(TidePipeline *pipeline, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+
+	c->ask_again_ms = tide_monotonic_ms() + c->repeat_ms;
+	c->repeat_ms = c->repeat_ms * 2 < MAX_REPEAT_MS ? c->repeat_ms * 2 : MAX_REPEAT_MS;
+	return pipeline->sink_ops->ask(pipeline->sink, c->question, err);
+}
+
+/* Opens a question about the oldest unconfirmed events, if there are any. */
+static bool
+open_question(TidePipeline *pipeline, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+
+	if (!pipeline->source_ops->unconfirmed(pipeline->source, c->question, QUESTION_SIZE, err))
+		return false;
+	tide_gauge(&pipeline->metrics, TIDE_G_UNCONFIRMED, (int64_t) c->question->n_events);
+	if (c->question->n_events == 0)
+		return true;
+	for (int i = 0; i < c->n_regions; i++)
+		c->regions[i].has_all = false;
+	c->opened_ms = tide_monotonic_ms();
+	c->repeat_ms = FIRST_REPEAT_MS;
+	return ask(pipeline, err);
+}
+
+/* All known regions have everything: the question is settled. */
+static bool
+settle(TidePipeline *pipeline, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+
+	for (int i = 0; i < c->n_regions; i++)
+	{
+		if (!c->regions[i].has_all)
+			return true;
+	}
+	tide_count(&pipeline->metrics, TIDE_EVENTS_CONFIRMED, c->question->n_events);
+	if (!pipeline->source_ops->settled(pipeline->source, c->question->position, err))
+		return false;
+	tide_batch_reset(c->question);
+	return true;
+}
+
+static bool
+send_again(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+
+	tide_log(TIDE_LOG_WARN, "region \"%s\" lacks %zu events that the broker had accepted; sending them again",
+			 answer->region.ptr, answer->n_missing);
+	for (size_t i = 0; i < answer->n_missing; i += RESEND_SLICE)
+	{
+		size_t		left = answer->n_missing - i;
+
+		if (!pipeline->source_ops->reread(pipeline->source, c->question->position,
+										  answer->missing + i,
+										  left < RESEND_SLICE ? left : RESEND_SLICE, c->again, err) ||
+			(c->again->n_events > 0 && !tide_deliver_again(pipeline, c->again, err)))
+			return false;
+	}
+	c->opened_ms = tide_monotonic_ms();
+	return true;
+}
+
+static bool
+take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+	Region	   *region = find_region(c, answer->region);
+
+	/* An answer to an earlier question tells nothing about this one. */
+	if (region == NULL || c->question->n_events == 0 ||
+		strcmp(answer->position.ptr, c->question->position.ptr) != 0)
+		return true;
+	if (answer->n_missing == 0)
+	{
+		region->has_all = true;
+		return settle(pipeline, err);
+	}
+	/* What waits in the broker for that region is not lost. */
+	if (answer->pending > 0 || tide_monotonic_ms() - c->opened_ms < PATIENCE_MS)
+		return true;
+	return send_again(pipeline, answer, err);
+}
+
+static bool
+take_answers(TidePipeline *pipeline, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+	bool		got = true;
+
+	tide_arena_reset(c->arena);
+	while (got)
+	{
+		TideAnswer	answer = {0};
+
+		if (!pipeline->sink_ops->answer(pipeline->sink, c->arena, &answer, &got, 0, err))
+			return false;
+		if (got && !take_answer(pipeline, &answer, err))
+			return false;
+	}
+	return true;
+}
+
+bool
+tide_confirmation_step(TidePipeline *pipeline, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+
+	if (!take_answers(pipeline, err))
+		return false;
+	if (c->question->n_events == 0)
+		return open_question(pipeline, err);
+	if (tide_monotonic_ms() >= c->ask_again_ms)
+		return ask(pipeline, err);
+	return true;
+}

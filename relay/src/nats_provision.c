@@ -1,0 +1,512 @@
+/*
+ * nats_provision.c
+ *		The stream a pipeline needs: made, completed or verified.
+ *
+ * Owns: see nats_provision.h.
+ *
+ * JetStream has no compare-and-set for a stream's configuration: of two
+ * updates made from the same reading, the later one wins and the earlier one's
+ * addition is gone.  Within a process a lock prevents that; across processes
+ * everybody reads again after writing, and pipelines look from time to time
+ * whether what they need is still there.
+ */
+#include "nats_provision.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tide_template.h"
+
+#define TRIES 6
+#define NS_PER_MS INT64_C(1000000)
+
+static pthread_mutex_t provision_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/*
+ * What is wanted
+ */
+
+const char *
+tide_provision_template(const json_t *config)
+{
+	const char *text = tide_nats_opt(config, "subject");
+
+	if (text == NULL)
+		text = tide_nats_opt(config, "subject_template");
+	if (text == NULL)
+		text = tide_option_find(TIDE_SIDE_SINK, "nats", "subject_template")->default_text;
+	return text;
+}
+
+static bool
+read_template(const char *text, const char *outbox, const char *region, TideProvision *want,
+			  TideError *err)
+{
+	TideTemplate tpl;
+	TideTemplateError te;
+	TideBuf		subject;
+
+	if (!tide_template_parse(&tpl, text, strlen(text), &te))
+	{
+		tide_error(err, TIDE_ERR_CONFIG, "", "\"subject_template\" is no template: %s", te.message);
+		tide_error_hint(err, "%s", te.hint);
+		return false;
+	}
+	tide_buf_init_fixed(&subject, want->captures, sizeof(want->captures));
+	if (!tide_template_stream_subject(&tpl, outbox, region, &subject))
+		return tide_error(err, TIDE_ERR_CONFIG, "", "\"subject_template\" makes subjects of more than"
+						  " %d bytes", TIDE_SUBJECT_MAX);
+	return true;
+}
+
+bool
+tide_provision_read(const json_t *config, const char *outbox, const char *region,
+					TideProvision *want, TideError *err)
+{
+	TideSide	side = outbox != NULL ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+
+	*want = (TideProvision) {0};
+	want->stream = tide_nats_opt(config, "stream");
+	want->allowed = tide_nats_opt_bool(config, side, "provision");
+	want->max_age_ms = tide_nats_opt_ms(config, side, "max_age");
+	want->max_bytes = tide_nats_opt_int(config, side, "max_bytes");
+	want->duplicate_window_ms = tide_nats_opt_ms(config, side, "duplicate_window");
+	want->replicas = tide_nats_opt_int(config, side, "replicas");
+	if (want->stream == NULL)
+		return tide_error(err, TIDE_ERR_CONFIG, "", "the configuration has no \"stream\"");
+	if (outbox != NULL)
+		return read_template(tide_provision_template(config), outbox, region, want, err);
+	want->reads = tide_nats_opt(config, "subject");
+	want->peer_domain = tide_nats_opt(config, "peer_domain");
+	if (want->reads == NULL)
+		return tide_error(err, TIDE_ERR_CONFIG, "", "the configuration has no \"subject\"");
+	return true;
+}
+
+/*
+ * Looking at a stream
+ */
+
+void
+tide_stream_clear(TideStreamState *state)
+{
+	json_decref(state->info);
+	*state = (TideStreamState) {0};
+}
+
+static json_t *
+config_of(const TideStreamState *state)
+{
+	return json_object_get(state->info, "config");
+}
+
+static void
+state_fill(TideStreamState *state, json_t *info)
+{
+	json_t	   *numbers = json_object_get(info, "state");
+	const char *created = json_string_value(json_object_get(info, "created"));
+	const char *description;
+
+	*state = (TideStreamState) {.exists = true, .info = info};
+	snprintf(state->created, sizeof(state->created), "%s", created != NULL ? created : "");
+	state->first_seq = tide_js_u64(numbers, "first_seq");
+	state->last_seq = tide_js_u64(numbers, "last_seq");
+	state->messages = tide_js_u64(numbers, "messages");
+	description = json_string_value(json_object_get(config_of(state), "description"));
+	state->ours = description != NULL &&
+		strncmp(description, TIDE_NATS_MADE_BY, strlen(TIDE_NATS_MADE_BY)) == 0;
+}
+
+bool
+tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err)
+{
+	json_t	   *info;
+	TideError	local;
+
+	*state = (TideStreamState) {0};
+	if (!tide_js_requestf(js, NULL, &info, &local, "STREAM.INFO.%s", stream))
+	{
+		if (strcmp(local.code, TIDE_JS_STREAM_NOT_FOUND) == 0)
+			return true;
+		if (err != NULL)
+			*err = local;
+		return false;
+	}
+	state_fill(state, info);
+	return true;
+}
+
+bool
+tide_stream_captures(const TideStreamState *state, const char *subject)
+{
+	json_t	   *subjects = json_object_get(config_of(state), "subjects");
+	size_t		i;
+	json_t	   *item;
+
+	json_array_foreach(subjects, i, item)
+	{
+		if (tide_subject_covers(json_string_value(item), subject))
+			return true;
+	}
+	return false;
+}
+
+/* The first subject the stream captures itself that overlaps subject; NULL: none. */
+static const char *
+captured_overlap(const json_t *config, const char *subject)
+{
+	json_t	   *subjects = json_object_get(config, "subjects");
+	size_t		i;
+	json_t	   *item;
+
+	json_array_foreach(subjects, i, item)
+	{
+		if (tide_subject_overlaps(json_string_value(item), subject))
+			return json_string_value(item);
+	}
+	return NULL;
+}
+
+static const char *
+source_filter(const json_t *source)
+{
+	const char *filter = json_string_value(json_object_get(source, "filter_subject"));
+
+	return filter != NULL && filter[0] != '\0' ? filter : ">";
+}
+
+static const char *
+source_api(const json_t *source)
+{
+	return json_string_value(json_object_get(json_object_get(source, "external"), "api"));
+}
+
+/* Is there a source that brings subject; from the API named, if api is not NULL? */
+static bool
+has_source(const json_t *config, const char *api, const char *subject)
+{
+	json_t	   *sources = json_object_get(config, "sources");
+	size_t		i;
+	json_t	   *source;
+
+	json_array_foreach(sources, i, source)
+	{
+		const char *from = source_api(source);
+
+		if (api != NULL && (from == NULL || strcmp(from, api) != 0))
+			continue;
+		if (tide_subject_covers(source_filter(source), subject))
+			return true;
+	}
+	return false;
+}
+
+bool
+tide_stream_sources(const TideStreamState *state, const char *subject)
+{
+	return has_source(config_of(state), NULL, subject);
+}
+
+uint64_t
+tide_stream_source_lag(const TideStreamState *state, int64_t stale_ms)
+{
+	json_t	   *sources = json_object_get(state->info, "sources");
+	uint64_t	lag = 0;
+	size_t		i;
+	json_t	   *source;
+
+	json_array_foreach(sources, i, source)
+	{
+		int64_t		active = json_integer_value(json_object_get(source, "active"));
+
+		lag += tide_js_u64(source, "lag");
+		if (active < 0 || active > stale_ms * NS_PER_MS)
+			lag++;				/* not heard of lately: who knows what waits there */
+	}
+	return lag;
+}
+
+/*
+ * Making and changing
+ */
+
+static json_t *
+new_source(const TideProvision *want, const char *domain, const char *filter)
+{
+	char		api[300];
+
+	snprintf(api, sizeof(api), "$JS.%s.API", domain);
+	return json_pack("{s:s, s:s, s:{s:s, s:s}}", "name", want->stream, "filter_subject", filter,
+					 "external", "api", api, "deliver", "");
+}
+
+/*
+ * With max_bytes a full stream refuses (discard new): messages nobody has read
+ * are never dropped to make room, the outbox keeps what does not fit.
+ */
+static json_t *
+new_config(const TideProvision *want)
+{
+	int64_t		window = want->duplicate_window_ms;
+
+	if (want->max_age_ms > 0 && window > want->max_age_ms)
+		window = want->max_age_ms;	/* the server insists */
+	return json_pack("{s:s, s:s, s:[], s:[], s:s, s:s, s:s, s:I, s:I, s:I, s:I}",
+					 "name", want->stream, "description", TIDE_NATS_MADE_BY,
+					 "subjects", "sources", "storage", "file", "retention", "limits",
+					 "discard", want->max_bytes > 0 ? "new" : "old",
+					 "max_bytes", (json_int_t) (want->max_bytes > 0 ? want->max_bytes : -1),
+					 "max_age", (json_int_t) (want->max_age_ms * NS_PER_MS),
+					 "duplicate_window", (json_int_t) (window * NS_PER_MS),
+					 "num_replicas", (json_int_t) (want->replicas > 0 ? want->replicas : 1));
+}
+
+/* Adds subject; narrower ones that it covers go, as newer servers refuse overlaps in one stream. */
+static void
+add_subject(json_t *config, const char *subject)
+{
+	json_t	   *old = json_object_get(config, "subjects");
+	json_t	   *kept = json_array();
+	size_t		i;
+	json_t	   *item;
+
+	json_array_foreach(old, i, item)
+	{
+		if (!tide_subject_covers(subject, json_string_value(item)))
+			json_array_append(kept, item);
+	}
+	json_array_append_new(kept, json_string(subject));
+	json_object_set_new(config, "subjects", kept);
+}
+
+/* Would the stream take back from elsewhere what it captures itself?  That never ends. */
+static bool
+check_loop(const json_t *config, TideError *err)
+{
+	json_t	   *sources = json_object_get(config, "sources");
+	const char *stream = json_string_value(json_object_get(config, "name"));
+	size_t		i;
+	json_t	   *source;
+
+	json_array_foreach(sources, i, source)
+	{
+		const char *own = captured_overlap(config, source_filter(source));
+
+		if (own == NULL || source_api(source) == NULL)
+			continue;
+		tide_error(err, TIDE_ERR_CONFIG, "", "stream \"%s\" captures \"%s\" itself and would also take"
+				   " \"%s\" from %s: such messages would go round in circles", stream, own,
+				   source_filter(source), source_api(source));
+		tide_error_hint(err, "Give each region subjects of its own, for example with {region} or the"
+						" region's name in \"subject_template\", and narrow \"subject\".");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Puts what is missing into config.  Returns how many things that were,
+ * and says in missing which.
+ */
+static int
+complete(const TideProvision *want, const char *domain, const char *filter, json_t *config,
+		 TideBuf *missing)
+{
+	int			changes = 0;
+	char		api[300];
+
+	if (want->captures[0] != '\0')
+	{
+		TideStreamState probe = {.info = json_pack("{s:O}", "config", config)};
+
+		if (!tide_stream_captures(&probe, want->captures))
+		{
+			tide_buf_printf(missing, "subjects must cover \"%s\"", want->captures);
+			add_subject(config, want->captures);
+			changes++;
+		}
+		json_decref(probe.info);
+	}
+	if (domain != NULL)
+	{
+		snprintf(api, sizeof(api), "$JS.%s.API", domain);
+		if (!has_source(config, api, filter))
+		{
+			json_t	   *sources = json_object_get(config, "sources");
+
+			tide_buf_printf(missing, "%ssources must have {\"name\": \"%s\", \"filter_subject\": \"%s\","
+							" \"external\": {\"api\": \"%s\"}}", changes > 0 ? ", and its " : "",
+							want->stream, filter, api);
+			if (!json_is_array(sources))
+				json_object_set_new(config, "sources", sources = json_array());
+			json_array_append_new(sources, new_source(want, domain, filter));
+			changes++;
+		}
+	}
+	return changes;
+}
+
+static bool
+wrong_stream(const TideProvision *want, const char *what, const char *hint, TideError *err)
+{
+	tide_error(err, TIDE_ERR_CONFIG, "", "stream \"%s\" can't be used: %s", want->stream, what);
+	tide_error_hint(err, "%s", hint);
+	return false;
+}
+
+/* What no update of ours would cure. */
+static bool
+verify(const TideProvision *want, const TideStreamState *state, TideError *err)
+{
+	json_t	   *config = config_of(state);
+	const char *storage = json_string_value(json_object_get(config, "storage"));
+
+	if (json_is_object(json_object_get(config, "mirror")))
+		return wrong_stream(want, "it is a mirror of another stream",
+							"Name another stream in \"stream\".", err);
+	if (json_is_true(json_object_get(config, "sealed")))
+		return wrong_stream(want, "it is sealed", "Name another stream in \"stream\".", err);
+	if (storage != NULL && strcmp(storage, "file") != 0)
+		return wrong_stream(want, "its storage is memory: a restart of the server loses it",
+							"Create it anew with storage file.", err);
+	if (want->captures[0] != '\0' && json_is_true(json_object_get(config, "no_ack")))
+		return wrong_stream(want, "it has no_ack set: it never says what it stored",
+							"Set no_ack to false.", err);
+	return true;
+}
+
+static bool
+create_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
+			  TideStreamState *state, TideError *err)
+{
+	json_t	   *config = new_config(want);
+	json_t	   *info = NULL;
+	TideBuf		missing;
+	char		memory[64];
+	bool		ok;
+
+	tide_buf_init_fixed(&missing, memory, sizeof(memory));
+	(void) complete(want, domain, filter, config, &missing);
+	ok = check_loop(config, err) &&
+		tide_js_requestf(js, config, &info, err, "STREAM.CREATE.%s", want->stream);
+	json_decref(config);
+	if (ok)
+		state_fill(state, info);
+	return ok;
+}
+
+/* Brings an existing stream to what is wanted; *again: somebody else changed it meanwhile. */
+static bool
+complete_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
+				TideStreamState *state, bool *again, TideError *err)
+{
+	json_t	   *config = json_deep_copy(config_of(state));
+	TideBuf		missing;
+	char		memory[sizeof(err->message) / 2];
+	int			changes;
+	bool		ok;
+
+	tide_buf_init_fixed(&missing, memory, sizeof(memory));
+	changes = complete(want, domain, filter, config, &missing);
+	ok = changes == 0 || check_loop(config, err);
+
+	*again = false;
+	if (ok && changes > 0 && (!state->ours || !want->allowed))
+	{
+		tide_error(err, TIDE_ERR_CONFIG, "", "stream \"%s\" %s, so it is left as it is; its %s",
+				   want->stream, state->ours ? "may not be changed (\"provision\" is false)" :
+				   "was not made by pg_tide", tide_buf_cstr(&missing));
+		tide_error_hint(err, "Change that setting with the nats command (nats stream edit %s), or name"
+						" another stream.", want->stream);
+		ok = false;
+	}
+	else if (ok && changes > 0)
+	{
+		ok = tide_js_requestf(js, config, NULL, err, "STREAM.UPDATE.%s", want->stream);
+		*again = ok;
+	}
+	json_decref(config);
+	return ok;
+}
+
+static bool
+ensure(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
+	   TideStreamState *state, TideError *err)
+{
+	for (int i = 0; i < TRIES; i++)
+	{
+		TideError	local = {0};
+		bool		again;
+
+		tide_stream_clear(state);
+		if (!tide_stream_load(js, want->stream, state, err))
+			return false;
+		if (state->exists)
+		{
+			if (!verify(want, state, err) ||
+				!complete_stream(js, want, domain, filter, state, &again, err))
+				return false;
+			if (!again)
+				return true;
+			continue;			/* read what became of it */
+		}
+		if (want->captures[0] == '\0' && domain == NULL)
+			return true;
+		if (!want->allowed)
+		{
+			tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_STREAM_NOT_FOUND,
+					   "stream \"%s\" does not exist and \"provision\" is false", want->stream);
+			tide_error_hint(err, "Create the stream, or set \"provision\" to true.");
+			return false;
+		}
+		if (create_stream(js, want, domain, filter, state, &local))
+			return true;
+		if (strcmp(local.code, TIDE_JS_STREAM_EXISTS) != 0)
+		{
+			if (err != NULL)
+				*err = local;
+			return false;
+		}
+	}
+	return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" keeps being changed by somebody"
+					  " else", want->stream);
+}
+
+bool
+tide_provision_stream(TideJs *js, const TideProvision *want, TideStreamState *state, TideError *err)
+{
+	const char *own = tide_js_domain(js);
+	bool		ok;
+
+	*state = (TideStreamState) {0};
+	if (want->peer_domain != NULL && own != NULL && strcmp(own, want->peer_domain) == 0)
+	{
+		tide_error(err, TIDE_ERR_CONFIG, "", "\"peer_domain\" is \"%s\", which is the JetStream domain"
+				   " of \"%s\" itself", own, tide_nats_url(tide_js_nats(js)));
+		tide_error_hint(err, "peer_domain names the other region's domain; leave it out if both regions"
+						" use one server.");
+		return false;
+	}
+	pthread_mutex_lock(&provision_lock);
+	ok = ensure(js, want, want->peer_domain, want->reads, state, err);
+	pthread_mutex_unlock(&provision_lock);
+	if (!ok)
+		tide_stream_clear(state);
+	return ok;
+}
+
+bool
+tide_provision_source(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
+					  TideStreamState *state, TideError *err)
+{
+	bool		ok;
+
+	*state = (TideStreamState) {0};
+	pthread_mutex_lock(&provision_lock);
+	ok = ensure(js, want, domain, filter, state, err);
+	pthread_mutex_unlock(&provision_lock);
+	if (!ok)
+		tide_stream_clear(state);
+	return ok;
+}

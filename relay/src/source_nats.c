@@ -1,0 +1,708 @@
+/*
+ * source_nats.c
+ *		The source "nats": reads a JetStream stream through a durable consumer.
+ *
+ * Owns: see source_nats.h.
+ *
+ * Messages are asked for ahead ("pull requests" with credit for many messages)
+ * and arrive by themselves; finish() only takes what is there.  So there is no
+ * round trip per batch, a lone message is seen at once, and under load batches
+ * fill up without anybody waiting.
+ *
+ * The invariant that keeps order per key: messages are handed on in the order
+ * of their consumer sequence, without a gap.  A gap means that something was
+ * lost between the server and us; then the source fails, and the next one has
+ * the consumer made again behind the last committed position.
+ */
+#include "source_nats.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+#include "mem.h"
+#include "nats_consumer.h"
+#include "nats_home.h"
+#include "nats_message.h"
+#include "nats_peer.h"
+#include "nats_provision.h"
+
+#define STEP_MS 50				/* other subscriptions are looked at this often */
+#define PULL_EXPIRES_MS 30000
+#define HEARTBEAT_MS 1500
+#define SILENCE_MS 4000			/* no message and no heartbeat: look what is wrong */
+#define LOOK_MS 5000			/* between two looks at the stream's settings */
+#define WHO_FIRST_MS 500		/* at opening, answers are waited for this long */
+#define WHO_MAX_MS 3000			/* between two questions while nothing feeds the subject */
+#define STALE_SOURCE_MS 3000
+#define SETTLE_MS 5000			/* after a source was stale its numbers are not trusted */
+#define MAX_BATCH_BYTES ((size_t) 8 << 20)
+#define MAX_QUEUE_BYTES ((size_t) 16 << 20)
+#define NS_PER_MS INT64_C(1000000)
+#define SUBJECT_SIZE 300
+
+struct TideSource
+{
+	const TidePipelineInfo *info;
+	TideNats   *nats;
+	TideJs	   *js;
+	TidePg	   *pg;				/* home database; NULL until needed */
+	TideProvision want;
+	TideConsumerWant consumer;
+	char		created[64];	/* of the stream */
+	bool		waiting;		/* there is no stream yet */
+	bool		exact;			/* the consumer is ours: gaps are errors */
+
+	natsSubscription *messages; /* <inbox>.pull.* */
+	natsSubscription *questions;	/* _TIDE.have.<stream> */
+	char		pull_prefix[SUBJECT_SIZE];
+	char		pull_subject[2 * SUBJECT_SIZE];
+	size_t		batch_size;
+	size_t		credit;			/* messages asked for and not come yet */
+	size_t		mean_bytes;		/* of recent messages, to bound what is asked for */
+	uint64_t	next_cseq;
+	uint64_t	last_sseq;		/* handed to the pipeline */
+	uint64_t	confirmed_sseq;
+	long long	heard_at;
+
+	TideWho    *who;
+	bool		fed;			/* the stream captures or sources our subject */
+	int			who_pause_ms;
+	long long	who_at;
+	long long	look_at;
+	long long	distrust_until; /* the sources' lag may be wrong until then */
+};
+
+static void nats_source_close(TideSource *src);
+
+/*
+ * The stream
+ */
+
+/* What of the subject wanted does that region publish?  NULL: nothing we could name. */
+static const char *
+common_subject(const char *wanted, const char *published)
+{
+	if (tide_subject_covers(wanted, published))
+		return published;
+	return tide_subject_covers(published, wanted) ? wanted : NULL;
+}
+
+/* Takes in one answer: another domain publishes what we want, so the stream shall source it. */
+static bool
+follow_answer(TideSource *src, const TideWhoAnswer *answer, TideError *err)
+{
+	const char *own = tide_js_domain(src->js);
+	const char *filter = common_subject(src->want.reads, answer->subject);
+	TideStreamState state = {0};
+
+	if (filter == NULL || answer->domain[0] == '\0' || own == NULL ||
+		strcmp(answer->domain, own) == 0 || strcmp(answer->region, src->info->region) == 0)
+		return true;			/* the same JetStream: its outbound pipeline sees to the stream */
+	if (!tide_provision_source(src->js, &src->want, answer->domain, filter, &state, err))
+		return false;
+	tide_log(TIDE_LOG_INFO, "stream \"%s\" sources \"%s\" from domain \"%s\", where region \"%s\""
+			 " publishes it", src->want.stream, filter, answer->domain, answer->region);
+	src->fed = true;
+	snprintf(src->created, sizeof(src->created), "%s", state.created);
+	tide_stream_clear(&state);
+	return true;
+}
+
+static bool
+poll_answers(TideSource *src, int wait_ms, TideError *err)
+{
+	long long	deadline = tide_monotonic_ms() + wait_ms;
+	bool		got = true;
+
+	while (got || tide_monotonic_ms() < deadline)
+	{
+		TideWhoAnswer answer;
+		long long	left = deadline - tide_monotonic_ms();
+
+		if (!tide_who_next(src->who, left > 0 ? (int) left : 0, &answer, &got, err))
+			return false;
+		if (!got)
+			break;
+		if (!follow_answer(src, &answer, err))
+			return false;
+		if (src->fed)
+			deadline = 0;		/* take what else is there, wait for nothing more */
+	}
+	return true;
+}
+
+/* Looks at the stream; *exists tells whether there is one. */
+static bool
+look_at_stream(TideSource *src, bool *exists, TideError *err)
+{
+	TideStreamState state = {0};
+
+	if (!tide_stream_load(src->js, src->want.stream, &state, err))
+		return false;
+	*exists = state.exists;
+	if (state.exists && src->created[0] != '\0' && strcmp(state.created, src->created) != 0)
+	{
+		tide_stream_clear(&state);
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" was deleted and made again",
+						  src->want.stream);
+	}
+	if (state.exists)
+	{
+		src->fed = tide_stream_captures(&state, src->want.reads) ||
+			tide_stream_sources(&state, src->want.reads);
+		if (tide_stream_source_lag(&state, STALE_SOURCE_MS) > 0)
+			src->distrust_until = tide_monotonic_ms() + SETTLE_MS;
+	}
+	tide_stream_clear(&state);
+	src->look_at = tide_monotonic_ms() + LOOK_MS;
+	return true;
+}
+
+/* Asks the other regions who publishes our subject, at growing intervals. */
+static bool
+ask_who(TideSource *src, TideError *err)
+{
+	src->who_pause_ms = src->who_pause_ms * 2 < WHO_MAX_MS ? src->who_pause_ms * 2 : WHO_MAX_MS;
+	src->who_at = tide_monotonic_ms() + src->who_pause_ms;
+	return tide_who_ask(src->who, err);
+}
+
+/*
+ * The consumer
+ */
+
+/* The stream sequence after which to go on: 0 if the stored position is not this stream's. */
+static uint64_t
+parse_position(const TideSource *src, const char *text, const TideStreamState *state)
+{
+	const char *domain = tide_js_domain(src->js);
+	const char *bar1 = text != NULL ? strchr(text, '|') : NULL;
+	const char *bar2 = bar1 != NULL ? strchr(bar1 + 1, '|') : NULL;
+	uint64_t	seq;
+
+	if (bar2 == NULL || !tide_parse_u64(bar2 + 1, strlen(bar2 + 1), &seq))
+		return 0;
+	if (domain == NULL)
+		domain = "_";
+	if ((size_t) (bar1 - text) == strlen(state->created) &&
+		memcmp(text, state->created, strlen(state->created)) == 0 &&
+		(size_t) (bar2 - bar1 - 1) == strlen(domain) &&
+		memcmp(bar1 + 1, domain, strlen(domain)) == 0 && seq <= state->last_seq)
+		return seq;
+	tide_log(TIDE_LOG_WARN, "stream \"%s\" is not the one that was read before (position %s, stream"
+			 " created %s, last sequence %llu): reading from its beginning, the inbox drops what it has",
+			 src->want.stream, text, state->created, (unsigned long long) state->last_seq);
+	return 0;
+}
+
+static bool
+load_position(TideSource *src, const TideStreamState *state, uint64_t *after, TideError *err)
+{
+	const TidePipelineInfo *info = src->info;
+	TideArena  *arena;
+	const char *text = NULL;
+	bool		ok;
+
+	if (src->pg == NULL &&
+		!tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
+		return false;
+	arena = tide_arena_new();
+	ok = tide_home->position(src->pg, info->name, arena, &text, err);
+	*after = ok ? parse_position(src, text, state) : 0;
+	tide_arena_free(arena);
+	return ok;
+}
+
+/* Provisions the stream and stands the consumer where reading goes on. */
+static bool
+begin(TideSource *src, TideError *err)
+{
+	TideStreamState state = {0};
+	uint64_t	after;
+	bool		ok;
+
+	if (!tide_provision_stream(src->js, &src->want, &state, err))
+		return false;
+	src->fed = state.exists && (tide_stream_captures(&state, src->want.reads) ||
+								tide_stream_sources(&state, src->want.reads));
+	if (!src->fed)
+	{
+		tide_stream_clear(&state);
+		if (!ask_who(src, err) || !poll_answers(src, src->who_pause_ms, err) ||
+			!tide_stream_load(src->js, src->want.stream, &state, err))
+			return false;
+	}
+	src->waiting = !state.exists;
+	if (src->waiting)
+		return true;
+	snprintf(src->created, sizeof(src->created), "%s", state.created);
+	ok = load_position(src, &state, &after, err) &&
+		tide_consumer_place(src->js, &src->consumer, after, &src->exact, &src->next_cseq, err);
+	tide_stream_clear(&state);
+	src->last_sseq = src->confirmed_sseq = after;
+	src->credit = 0;
+	src->heard_at = tide_monotonic_ms();
+	src->look_at = src->heard_at + LOOK_MS;
+	return ok;
+}
+
+static bool
+read_config(TideSource *src, TideError *err)
+{
+	const json_t *config = src->info->config;
+	const char *name = tide_nats_opt(config, "durable_name");
+
+	if (name == NULL)
+		name = tide_nats_opt(config, "consumer_group");
+	if (name == NULL)
+		return tide_error(err, TIDE_ERR_CONFIG, "", "the configuration has no \"durable_name\"");
+	if (!tide_provision_read(config, NULL, NULL, &src->want, err))
+		return false;
+	src->batch_size = (size_t) tide_nats_opt_int(config, TIDE_SIDE_SOURCE, "batch_size");
+	src->consumer = (TideConsumerWant) {
+		.stream = src->want.stream,
+		.name = name,
+		.filter = src->want.reads,
+		.ack_wait_ms = tide_nats_opt_ms(config, TIDE_SIDE_SOURCE, "ack_wait"),
+		.max_ack_pending = tide_nats_opt_int(config, TIDE_SIDE_SOURCE, "max_ack_pending"),
+		.allowed = src->want.allowed,
+	};
+	return true;
+}
+
+static bool
+subscribe_all(TideSource *src, TideError *err)
+{
+	char		subject[SUBJECT_SIZE + 2];
+
+	snprintf(src->pull_prefix, sizeof(src->pull_prefix), "%s.pull.", tide_nats_inbox(src->nats));
+	snprintf(src->pull_subject, sizeof(src->pull_subject), "%s.CONSUMER.MSG.NEXT.%s.%s",
+			 tide_js_prefix(src->js), src->consumer.stream, src->consumer.name);
+	snprintf(subject, sizeof(subject), "%s*", src->pull_prefix);
+	if (!tide_nats_subscribe(src->nats, subject, &src->messages, err))
+		return false;
+	tide_have_subject(subject, sizeof(subject), src->want.stream);
+	return tide_nats_subscribe(src->nats, subject, &src->questions, err);
+}
+
+static bool
+nats_source_open(const TidePipelineInfo *info, TideSource **out, TideError *err)
+{
+	TideSource *src = tide_zalloc(sizeof(*src));
+	bool		ok;
+
+	*out = NULL;
+	src->info = info;
+	src->who_pause_ms = WHO_FIRST_MS / 2;
+	src->mean_bytes = 1024;
+	ok = read_config(src, err) &&
+		tide_nats_open(info->config, info->name, info->stop, &src->nats, err) &&
+		tide_js_open(src->nats, tide_nats_opt(info->config, "domain"), &src->js, err) &&
+		tide_who_new(src->nats, src->want.stream, src->want.reads, info->region,
+					 tide_js_domain(src->js), &src->who, err) &&
+		subscribe_all(src, err) && begin(src, err);
+	if (!ok)
+	{
+		nats_source_close(src);
+		return false;
+	}
+	if (src->waiting)
+		tide_log(TIDE_LOG_INFO, "stream \"%s\" does not exist yet and no region said that it publishes"
+				 " \"%s\": waiting", src->want.stream, src->want.reads);
+	*out = src;
+	return true;
+}
+
+static void
+nats_source_close(TideSource *src)
+{
+	if (src == NULL)
+		return;
+	tide_who_free(src->who);
+	natsSubscription_Destroy(src->messages);
+	natsSubscription_Destroy(src->questions);
+	tide_js_close(src->js);
+	tide_nats_close(src->nats);
+	if (src->pg != NULL)
+		tide_home->close(src->pg);
+	free(src);
+}
+
+/*
+ * Pulling
+ */
+
+/* How many messages to have asked for: two batches, but not more than memory is meant for. */
+static size_t
+wanted_credit(const TideSource *src)
+{
+	size_t		by_count = src->batch_size * 2;
+	size_t		by_bytes = MAX_QUEUE_BYTES / src->mean_bytes;
+
+	if (by_bytes < 1)
+		by_bytes = 1;
+	return by_count < by_bytes ? by_count : by_bytes;
+}
+
+/* Asks for more when half of it has come. */
+static bool
+pull(TideSource *src, TideError *err)
+{
+	size_t		wanted = wanted_credit(src);
+	char		body[160];
+	char		reply[SUBJECT_SIZE + 24];
+	natsStatus	s;
+
+	if (src->waiting || src->credit > wanted / 2)
+		return true;
+	snprintf(reply, sizeof(reply), "%s%llu", src->pull_prefix,
+			 (unsigned long long) tide_nats_serial(src->nats));
+	snprintf(body, sizeof(body), "{\"batch\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
+			 wanted - src->credit, (long long) (PULL_EXPIRES_MS * NS_PER_MS),
+			 (long long) (HEARTBEAT_MS * NS_PER_MS));
+	s = natsConnection_PublishRequestString(tide_nats_connection(src->nats), src->pull_subject, reply,
+											body);
+	if (s != NATS_OK)
+		return tide_nats_error(src->nats, s, "asking for messages", err);
+	if (src->credit == 0)
+		tide_nats_flush(src->nats);
+	src->credit = wanted;
+	return true;
+}
+
+static void
+give_back_credit(TideSource *src, natsMsg *msg)
+{
+	const char *text = NULL;
+	uint64_t	unused = 0;
+
+	if (natsMsgHeader_Get(msg, "Nats-Pending-Messages", &text) != NATS_OK || text == NULL ||
+		!tide_parse_u64(text, strlen(text), &unused))
+		unused = src->credit;	/* the server does not say: ask anew for everything */
+	src->credit -= unused < src->credit ? (size_t) unused : src->credit;
+}
+
+/* What the server says about a pull request, in place of messages. */
+static bool
+handle_status(TideSource *src, natsMsg *msg, TideError *err)
+{
+	const char *status = "";
+	const char *text = "";
+
+	(void) natsMsgHeader_Get(msg, "Status", &status);
+	(void) natsMsgHeader_Get(msg, "Description", &text);
+	src->heard_at = tide_monotonic_ms();
+	if (strcmp(status, "100") == 0)
+		return true;			/* heartbeat */
+	if (strcmp(status, "408") == 0 || strcmp(status, "404") == 0 ||
+		strcmp(text, "Leadership Change") == 0)
+	{
+		give_back_credit(src, msg);
+		return true;
+	}
+	return tide_error(err, strstr(text, "push based") != NULL ? TIDE_ERR_CONFIG :
+					  TIDE_ERR_UNAVAILABLE, status, "consumer \"%s\" of stream \"%s\": %s",
+					  src->consumer.name, src->consumer.stream, text);
+}
+
+/* Nothing was heard although something should have been: is the consumer still there? */
+static bool
+check_silence(TideSource *src, TideError *err)
+{
+	TideConsumerState state;
+
+	if (src->waiting || src->credit == 0 ||
+		tide_monotonic_ms() - src->heard_at < SILENCE_MS)
+		return true;
+	if (!tide_consumer_load(src->js, &src->consumer, &state, err))
+		return false;
+	if (!state.exists)
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, TIDE_JS_CONSUMER_NOT_FOUND,
+						  "consumer \"%s\" of stream \"%s\" is gone", src->consumer.name,
+						  src->consumer.stream);
+	src->credit = 0;			/* our request got lost, or is older than the server's restart */
+	src->heard_at = tide_monotonic_ms();
+	return pull(src, err);
+}
+
+/*
+ * Messages
+ */
+
+static bool
+acknowledge(TideSource *src, const char *reply, TideError *err)
+{
+	natsStatus	s = natsConnection_PublishString(tide_nats_connection(src->nats), reply, "+ACK");
+
+	return s == NATS_OK || tide_nats_error(src->nats, s, "acknowledging", err);
+}
+
+static void
+add_event(TideSource *src, TideBatch *batch, natsMsg *msg, const TideJsAck *ack)
+{
+	TideEvent  *event = tide_batch_add(batch);
+	TideMessageSource from = {src->want.stream, tide_js_domain(src->js), src->created};
+	size_t		bytes = (size_t) natsMsg_GetDataLength(msg);
+
+	tide_message_decode(msg, ack, &from, batch->arena, event);
+	event->source_ref = tide_arena_strdup(batch->arena, natsMsg_GetReply(msg));
+	batch->bytes += bytes;
+	src->mean_bytes = (src->mean_bytes * 15 + bytes + 512) / 16 + 1;
+}
+
+static bool
+handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
+{
+	const char *reply = natsMsg_GetReply(msg);
+	TideJsAck	ack;
+
+	if (strncmp(natsMsg_GetSubject(msg), src->pull_prefix, strlen(src->pull_prefix)) == 0)
+		return handle_status(src, msg, err);
+	if (reply == NULL || !tide_js_ack_parse(reply, &ack))
+		return true;
+	src->heard_at = tide_monotonic_ms();
+	if (src->credit > 0)
+		src->credit--;
+	if (src->exact && ack.consumer_seq != src->next_cseq)
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, "gap", "messages of stream \"%s\" were lost on"
+						  " their way here (consumer sequence %llu came, %llu was due): reading again"
+						  " from %llu", src->want.stream, (unsigned long long) ack.consumer_seq,
+						  (unsigned long long) src->next_cseq,
+						  (unsigned long long) src->confirmed_sseq + 1);
+	src->next_cseq = ack.consumer_seq + 1;
+	if (src->exact && ack.stream_seq <= src->last_sseq)
+	{
+		/* Delivered again: ours is to come, or was, and did not reach the server. */
+		return ack.stream_seq > src->confirmed_sseq || acknowledge(src, reply, err);
+	}
+	if (ack.stream_seq > src->last_sseq)
+		src->last_sseq = ack.stream_seq;
+	add_event(src, batch, msg, &ack);
+	return true;
+}
+
+/* Waits up to timeout_ms for one message, then takes what else is there. */
+static bool
+take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
+{
+	uint64_t	queued = 1;
+
+	while (queued > 0 && batch->n_events < src->batch_size && batch->bytes < MAX_BATCH_BYTES)
+	{
+		natsMsg    *msg = NULL;
+		bool		ok;
+
+		if (!tide_nats_next(src->nats, src->messages, timeout_ms, &msg, err))
+		{
+			if (err != NULL && strcmp(err->code, "503") == 0)
+				tide_error(err, TIDE_ERR_UNAVAILABLE, "503", "consumer \"%s\" of stream \"%s\" is gone",
+						   src->consumer.name, src->consumer.stream);
+			return false;
+		}
+		if (msg == NULL)
+			break;
+		ok = handle_message(src, batch, msg, err);
+		natsMsg_Destroy(msg);
+		if (!ok || !pull(src, err))
+			return false;
+		if (natsSubscription_QueuedMsgs(src->messages, &queued) != NATS_OK)
+			queued = 0;
+		if (batch->n_events == 0 && queued == 0)
+			break;				/* only a heartbeat came */
+		batch->more = queued > 0;
+	}
+	return true;
+}
+
+/*
+ * Other regions' questions
+ */
+
+/* Messages that the inbox has not got yet but will get without anybody's help. */
+static bool
+count_pending(TideSource *src, uint64_t *pending, TideError *err)
+{
+	TideConsumerState consumer;
+	TideStreamState stream = {0};
+	uint64_t	lag;
+
+	if (!tide_consumer_load(src->js, &src->consumer, &consumer, err) ||
+		!tide_stream_load(src->js, src->want.stream, &stream, err))
+		return false;
+	lag = tide_stream_source_lag(&stream, STALE_SOURCE_MS);
+	tide_stream_clear(&stream);
+	if (lag > 0)
+		src->distrust_until = tide_monotonic_ms() + SETTLE_MS;
+	else if (tide_monotonic_ms() < src->distrust_until)
+		lag = 1;
+	*pending = consumer.pending + consumer.ack_pending + lag;
+	return true;
+}
+
+static bool
+answer_question(TideSource *src, natsMsg *msg, TideArena *arena, TideError *err)
+{
+	const TidePipelineInfo *info = src->info;
+	TideHaveQuestion question;
+	TideAnswer	answer = {.region = {info->region, strlen(info->region)}};
+	TideSlice  *missing = NULL;
+	uint64_t	before;
+	uint64_t	after = 0;
+
+	if (natsMsg_GetReply(msg) == NULL || !tide_have_parse_question(msg, arena, &question))
+		return true;
+	if (strcmp(question.region.ptr, info->region) == 0 ||
+		!tide_subject_covers(src->want.reads, question.subject.ptr))
+		return true;			/* not meant for us */
+	if (!count_pending(src, &before, err))
+		return false;
+	if (src->pg == NULL &&
+		!tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
+		return false;
+	if (!tide_home->missing(src->pg, info->target, question.ids, question.n_ids, arena, &missing,
+							&answer.n_missing, err))
+		return false;
+	/* What was on its way before or after that may be what is missing. */
+	if (answer.n_missing > 0 && !count_pending(src, &after, err))
+		return false;
+	answer.position = question.position;
+	answer.missing = missing;
+	answer.pending = before > after ? before : after;
+	return tide_have_reply(src->nats, natsMsg_GetReply(msg), &answer, err);
+}
+
+/* Answers one question at most: messages go first. */
+static bool
+serve_questions(TideSource *src, TideError *err)
+{
+	uint64_t	queued = 0;
+	natsMsg    *msg = NULL;
+	TideArena  *arena;
+	TideError	local = {0};
+	bool		ok;
+
+	if (src->waiting || natsSubscription_QueuedMsgs(src->questions, &queued) != NATS_OK ||
+		queued == 0)
+		return true;
+	if (!tide_nats_next(src->nats, src->questions, 0, &msg, err))
+		return false;
+	if (msg == NULL)
+		return true;
+	arena = tide_arena_new();
+	ok = answer_question(src, msg, arena, &local);
+	tide_arena_free(arena);
+	natsMsg_Destroy(msg);
+	if (ok || local.class == TIDE_ERR_STOPPED)
+		return ok || tide_error(err, local.class, local.code, "%s", local.message);
+
+	/* Not answering harms nobody: the question comes again.  The connection may be of no use. */
+	tide_log_error(TIDE_LOG_WARN, &local, "could not tell another region what inbox \"%s\" has",
+				   src->info->target);
+	if (src->pg != NULL)
+		tide_home->close(src->pg);
+	src->pg = NULL;
+	return true;
+}
+
+/* The things that have their own pace: who publishes our subject, is the stream as it was. */
+static bool
+do_chores(TideSource *src, TideError *err)
+{
+	long long	now = tide_monotonic_ms();
+	bool		exists = true;
+	bool		was_fed = src->fed;
+
+	if (now >= src->look_at && !src->waiting)
+	{
+		if (!look_at_stream(src, &exists, err))
+			return false;
+		if (!exists)
+			return tide_error(err, TIDE_ERR_UNAVAILABLE, TIDE_JS_STREAM_NOT_FOUND,
+							  "stream \"%s\" was deleted", src->want.stream);
+	}
+	if (src->fed)
+		return true;
+	if (was_fed)
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" does not take \"%s\" any more",
+						  src->want.stream, src->want.reads);
+	if (now >= src->who_at)
+	{
+		if (!look_at_stream(src, &exists, err) || (!src->fed && !ask_who(src, err)))
+			return false;
+	}
+	if (!src->fed && !poll_answers(src, 0, err))
+		return false;
+	return !src->waiting || !(src->fed || exists) || begin(src, err);
+}
+
+/*
+ * The table's functions
+ */
+
+static bool
+nats_source_start(TideSource *src, TideError *err)
+{
+	return pull(src, err);
+}
+
+static void
+set_position(TideSource *src, TideBatch *batch)
+{
+	const char *domain = tide_js_domain(src->js);
+	char	   *text;
+
+	if (batch->n_events == 0)
+		return;
+	text = tide_arena_printf(batch->arena, "%s|%s|%llu", src->created,
+							 domain != NULL ? domain : "_", (unsigned long long) src->last_sseq);
+	batch->position = (TideSlice) {text, strlen(text)};
+}
+
+static bool
+nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
+{
+	long long	deadline = tide_monotonic_ms() + timeout_ms;
+
+	for (;;)
+	{
+		long long	left = deadline - tide_monotonic_ms();
+
+		if (!serve_questions(src, err) || !do_chores(src, err) || !pull(src, err))
+			return false;
+		if (!take_messages(src, batch, left > STEP_MS ? STEP_MS : left > 0 ? (int) left : 0, err))
+			return false;
+		if (batch->n_events > 0)
+		{
+			set_position(src, batch);
+			return true;
+		}
+		if (!check_silence(src, err))
+			return false;
+		if (tide_monotonic_ms() >= deadline)
+			return true;
+	}
+}
+
+static bool
+nats_source_confirm(TideSource *src, const TideBatch *batch, TideError *err)
+{
+	for (size_t i = 0; i < batch->n_events; i++)
+	{
+		if (!acknowledge(src, batch->events[i].source_ref, err))
+			return false;
+		if (batch->events[i].position > src->confirmed_sseq)
+			src->confirmed_sseq = batch->events[i].position;
+	}
+	return true;
+}
+
+const TideSourceOps tide_source_nats = {
+	.type = "nats",
+	.open = nats_source_open,
+	.start = nats_source_start,
+	.finish = nats_source_finish,
+	.confirm = nats_source_confirm,
+	.close = nats_source_close,
+};

@@ -38,3 +38,4 @@ GRANT EXECUTE ON PROCEDURE tide.wake_wait(text, text, bigint, int) TO tide_relay
 
 GRANT EXECUTE ON FUNCTION tide.outbox_status(text) TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide.outbox, tide.local_region TO tide_admin, tide_relay, tide_reader;
+GRANT SELECT ON tide.pipeline, tide.dead_letter TO tide_relay;

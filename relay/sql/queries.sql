@@ -50,8 +50,12 @@ FROM tide.outbox_fetch($1::text, $2::bigint, $3::text, $4::text, $5::text, $6::b
 -- name: outbox_session
 SELECT set_config('synchronous_commit', 'off', false), set_config('work_mem', '32MB', false);
 
+-- An event that was given up (a dead letter not retried) has an empty id: nobody is asked for it.
 -- name: outbox_unconfirmed
-SELECT event_id, seq, window_end, more
+SELECT CASE WHEN event_id IN (SELECT d.event_id FROM tide.dead_letter d
+                              WHERE d.direction = 'outbox' AND d.retried_at IS NULL)
+            THEN '' ELSE event_id END,
+       seq, window_end, more
 FROM tide.outbox_unconfirmed($1::text, $2::text, $3::text, $4::text, $5::bigint, $6::int);
 
 -- name: outbox_reread

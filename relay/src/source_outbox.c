@@ -423,7 +423,10 @@ take_stretch(TideBatch *batch, const PGresult *res)
 	const char *end = PQgetvalue(res, trailer, 2);
 
 	for (int row = 0; row < trailer; row++)
-		tide_batch_add(batch)->id = slice(batch, res, row, 0);
+	{
+		if (PQgetlength(res, row, 0) > 0)
+			tide_batch_add(batch)->id = slice(batch, res, row, 0);
+	}
 	if (strcmp(PQgetvalue(res, trailer, 3), "t") == 0)
 		batch->position.ptr = tide_arena_printf(batch->arena, "%s@%s", end,
 												PQgetvalue(res, trailer - 1, 1));

@@ -186,6 +186,7 @@ tide_deliver_finish(TidePipeline *pipeline, TideBatch *batch, TideError *err)
 bool
 tide_deliver_again(TidePipeline *pipeline, TideBatch *batch, TideError *err)
 {
+	batch->again = true;
 	if (!tide_deliver_start(pipeline, batch, err) || !finish_at_sink(pipeline, batch, err))
 		return false;
 	tide_count(&pipeline->metrics, TIDE_EVENTS_RESENT, batch->n_events);

@@ -61,6 +61,7 @@ typedef struct TideBatch
 	 */
 	TideSlice	position;
 	bool		more;			/* the source has more right now: don't wait before the next read */
+	bool		again;			/* sent before, but a destination lacks it: must not be taken for a duplicate on the way */
 
 	/* Filled by the sink's finish(), for metrics. */
 	size_t		n_stored;

@@ -144,7 +144,7 @@ tide_message_encode(const TideEvent *event, const char *region, const char *subj
 	if (m.status == NATS_OK)
 	{
 		put_application(&m, headers);	/* first: never over one of ours */
-		put(&m, "Nats-Msg-Id", event->id);
+		put(&m, TIDE_NATS_MSG_ID, event->id);
 		put_cloudevents(&m, event, region, headers);
 		put_tide(&m, event, region);
 	}
@@ -236,7 +236,7 @@ decode_ours(natsMsg *msg, TideBuf *scratch, TideArena *arena, TideEvent *event)
 
 	if (natsMsgHeader_Get(msg, "Tide-Origin", &probe) != NATS_OK ||
 		tide_json_check(data, (size_t) len) == TIDE_JSON_INVALID ||
-		!get(msg, "Nats-Msg-Id", scratch, arena, &event->id) ||
+		!get(msg, "ce-id", scratch, arena, &event->id) ||
 		!get(msg, "Tide-Origin", scratch, arena, &event->origin) ||
 		!get(msg, "Tide-Outbox", scratch, arena, &event->outbox) ||
 		!get(msg, "Tide-Entity", scratch, arena, &event->entity) ||

@@ -6,8 +6,9 @@
  * messages that pg_tide did not send.  Does not own: subjects, sending.
  *
  * Body: the payload's JSON text, byte for byte.  Headers: Nats-Msg-Id (event
- * id), CloudEvents 1.0 in binary mode (ce-*), content-type, Tide-* with all
- * that is needed to restore the event exactly, and those of the application's
+ * id; with a suffix when an event is sent again, which a stream must not take
+ * for the copy it once had), CloudEvents 1.0 in binary mode (ce-*; ce-id is
+ * always the event id), content-type, Tide-* with all that is needed to restore the event exactly, and those of the application's
  * headers that are strings with a safe name, as headers of their own (so that
  * traceparent works).  Values are percent-encoded (common/tide_header.h).
  */
@@ -28,6 +29,8 @@ typedef struct TideMessageSize
 	size_t		headers;		/* bytes on the wire, the "NATS/1.0" line included */
 	size_t		total;			/* headers and body */
 } TideMessageSize;
+
+#define TIDE_NATS_MSG_ID "Nats-Msg-Id"
 
 /*
  * Makes the message for an event.  region stands in for the origin if the

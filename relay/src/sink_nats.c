@@ -212,6 +212,24 @@ render_subject(TideSink *sink, TideEvent *event)
 	return false;
 }
 
+/*
+ * An event that a destination lacks although a stream once took it: under the
+ * same id the stream would call it a duplicate and drop it, and so would
+ * streams that source it.  Inboxes know it by ce-id.
+ */
+static natsStatus
+mark_again(natsMsg *msg, const TideEvent *event)
+{
+	char	   *id = NULL;
+	natsStatus	s;
+
+	if (asprintf(&id, "%s#%lld", event->id.ptr, tide_wall_us()) < 0)
+		return NATS_NO_MEMORY;
+	s = natsMsgHeader_Set(msg, TIDE_NATS_MSG_ID, id);
+	free(id);
+	return s;
+}
+
 /* Publishes event i, or rejects it. */
 static bool
 publish_one(TideSink *sink, size_t i, TideError *err)
@@ -231,6 +249,8 @@ publish_one(TideSink *sink, size_t i, TideError *err)
 							&size);
 	if (s == NATS_OK)
 		s = natsMsgHeader_Set(msg, "Nats-Expected-Stream", sink->want.stream);
+	if (s == NATS_OK && sink->batch->again)
+		s = mark_again(msg, event);
 	if (s == NATS_OK)
 	{
 		size.headers += strlen("Nats-Expected-Stream: \r\n") + strlen(sink->want.stream);

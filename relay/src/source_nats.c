@@ -220,7 +220,7 @@ static bool
 begin(TideSource *src, TideError *err)
 {
 	TideStreamState state = {0};
-	uint64_t	after;
+	uint64_t	after = 0;
 	bool		ok;
 
 	if (!tide_provision_stream(src->js, &src->want, &state, err))

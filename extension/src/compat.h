@@ -28,11 +28,26 @@
 #define tide_relation_file(rel) ((rel)->rd_node.relNode)
 #endif
 
+/* 16 has one function for the privileges on any kind of object. */
+#if PG_VERSION_NUM >= 160000
+#define tide_proc_aclcheck(proc, role, mode) object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
+#else
+#define tide_proc_aclcheck(proc, role, mode) pg_proc_aclcheck((proc), (role), (mode))
+#endif
+
 /* 17 lets extensions name their wait events. */
 #if PG_VERSION_NUM >= 170000
 #define tide_wait_event_new(name) WaitEventExtensionNew(name)
 #else
 #define tide_wait_event_new(name) PG_WAIT_EXTENSION
+#endif
+
+/* 16 has one function for the privileges on every kind of object. */
+#if PG_VERSION_NUM >= 160000
+#define tide_proc_aclcheck(proc, role, mode) \
+	object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
+#else
+#define tide_proc_aclcheck(proc, role, mode) pg_proc_aclcheck((proc), (role), (mode))
 #endif
 
 /* From 16 on modules are built with hidden symbols; _PG_init needs its mark on 15 too. */

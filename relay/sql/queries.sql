@@ -48,7 +48,8 @@ FROM tide.outbox_fetch($1::text, $2::bigint, $3::text, $4::text, $5::text, $6::b
 
 -- The session of a source may lose its last commits: positions, saved again soon.
 -- name: outbox_session
-SELECT set_config('synchronous_commit', 'off', false), set_config('work_mem', '32MB', false);
+SELECT pg_catalog.set_config('synchronous_commit', 'off', false),
+       pg_catalog.set_config('work_mem', '32MB', false);
 
 -- An event that was given up (a dead letter not retried) has an empty id: nobody is asked for it.
 -- name: outbox_unconfirmed

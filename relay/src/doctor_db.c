@@ -94,7 +94,7 @@ check_durability(TideDoctor *d, const char *id)
 		const char *value = tide_json_text(settings, durability[i].name);
 
 		if (value != NULL && strcmp(value, durability[i].bad) == 0)
-			tide_doctor_report(d, durability[i].level, id, durability[i].name,
+			tide_doctor_report(d, durability[i].level, id, NULL,
 							   tide_doctor_printf(d, "%s is %s", durability[i].name, value),
 							   durability[i].hint);
 	}
@@ -112,7 +112,7 @@ check_timeouts(TideDoctor *d, const char *id)
 		const char *value = tide_json_text(settings, names[i]);
 
 		if (value != NULL && strcmp(value, "0") != 0 && strtoll(value, NULL, 10) < 30000)
-			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, names[i],
+			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, NULL,
 							   tide_doctor_printf(d, "%s is %s ms for this role", names[i], value),
 							   tide_doctor_printf(d, "ALTER ROLE ... SET %s = 0 for the role the "
 												  "relay connects as", names[i]));

@@ -74,19 +74,23 @@ class_of(const char *sqlstate, const char **hint)
 	return TIDE_ERR_INTERNAL;
 }
 
-/* libpq's messages are lines; ours is one.  Changes text in place. */
+/* libpq's messages are indented lines; ours is one.  Changes text in place. */
 static void
 join_lines(char *text)
 {
-	size_t		len = strlen(text);
+	char	   *to = text;
 
-	while (len > 0 && isspace((unsigned char) text[len - 1]))
-		text[--len] = '\0';
-	for (char *s = text; *s != '\0'; s++)
+	for (const char *from = text; *from != '\0'; from++)
 	{
-		if (*s == '\n' || *s == '\r' || *s == '\t')
-			*s = ' ';
+		bool		space = isspace((unsigned char) *from);
+
+		if (space && (to == text || to[-1] == ' '))
+			continue;
+		*to++ = space ? ' ' : *from;
 	}
+	if (to > text && to[-1] == ' ')
+		to--;
+	*to = '\0';
 }
 
 /* A failed connection without a SQLSTATE: lost, or never there. */
@@ -179,7 +183,7 @@ static TideErrorClass
 class_by_words(PGconn *conn, const char *text)
 {
 	static const char *const tls_words[] = {"SSL error", "certificate", "SSL was required",
-		"SSL negotiation", "GSSAPI", "SCRAM", "authentication method"};
+		"GSSAPI", "SCRAM", "authentication method"};
 	static const char *const config_words[] = {"invalid connection option", "invalid sslmode",
 		"invalid port number", "invalid integer value", "definition of service",
 		"could not match", "service file"};

@@ -10,12 +10,15 @@ BUILD := $(CURDIR)/build
 SANDBOX := scripts/sandbox
 export PG_CONFIG
 
-EXTENSION_MAKE = $(MAKE) -C extension PG_CONFIG=$(PG_CONFIG) with_llvm=no
-RELAY_MAKE = $(MAKE) -C relay
+# Sub-makes build in parallel unless this make was told how.
+JOBS := $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
+EXTENSION_MAKE = +$(MAKE) --no-print-directory $(JOBS) -C extension PG_CONFIG=$(PG_CONFIG) with_llvm=no
+RELAY_MAKE = +$(MAKE) --no-print-directory $(JOBS) -C relay
+COMMON_MAKE = +$(MAKE) --no-print-directory $(JOBS) -f common/common.mk
 
 .DEFAULT_GOAL := all
-.PHONY: all help extension relay stage tools install uninstall deps test test-unit test-sql test-tap \
-	test-versions bench demo lint indent fuzz clean
+.PHONY: all help extension relay stage tools units install uninstall deps test test-unit test-sql \
+	test-tap test-versions bench demo lint indent fuzz clean
 
 all: extension relay
 
@@ -55,7 +58,68 @@ uninstall: deps-build
 
 # The extension as tests and demo use it: installed under build/stage, not in the system.
 stage: extension
-	@$(EXTENSION_MAKE) -s install DESTDIR=$(BUILD)/stage >/dev/null
+	$(EXTENSION_MAKE) -s install DESTDIR=$(BUILD)/stage >/dev/null
+
+TOOLS := $(BUILD)/tools/wan $(BUILD)/tools/natsctl
+tools: $(TOOLS)
+
+$(BUILD)/tools/natsctl: TOOL_LIBS = -lnats -ljansson
+$(BUILD)/tools/%: tests/tools/%.c | deps-build
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $< $(TOOL_LIBS)
+
+# Unit tests: those of common/ and of the relay, each plain and with sanitizers.
+COMMON_UNIT := $(sort $(basename $(notdir $(wildcard tests/unit/common_*.c))))
+RELAY_UNIT := $(sort $(basename $(notdir $(wildcard tests/unit/relay_*.c))))
+COMMON_UNITS := $(COMMON_UNIT:%=$(BUILD)/common/unit/%) $(COMMON_UNIT:%=$(BUILD)/common-asan/unit/%)
+RELAY_ASAN := $(BUILD)/relay-address+undefined
+UNITS = $(patsubst $(CURDIR)/%,%,$(COMMON_UNITS) $(RELAY_UNIT:%=$(BUILD)/relay/unit/%) \
+	$(RELAY_UNIT:%=$(RELAY_ASAN)/unit/%))
+
+units: deps-test
+	$(COMMON_MAKE) -s BUILD=$(BUILD) $(COMMON_UNITS)
+	$(RELAY_MAKE) -s unit-build
+	$(RELAY_MAKE) -s SANITIZE=address,undefined unit-build
+
+# TESTS: which TAP files.
+TESTS ?= $(sort $(wildcard tests/t/*.pl))
+SQL_SUITE = --sql pg $(PG_CONFIG) $(BUILD)/stage extension
+
+test test-unit test-sql test-tap: export WERROR := 1
+
+test: deps-test units stage relay tools
+	@scripts/run-tests --unit $(UNITS) $(SQL_SUITE) --tap $(TESTS)
+
+test-unit: units
+	@scripts/run-tests --unit $(UNITS)
+
+test-sql: deps-test stage
+	@scripts/run-tests $(SQL_SUITE)
+
+test-tap: deps-test stage relay tools
+	@scripts/run-tests --tap $(TESTS)
+
+test-versions: deps-versions
+	@scripts/test-versions
+
+demo: deps-demo stage relay tools
+	@demo/run
+
+bench: deps-bench stage relay tools
+	@if [ -x bench/run ]; then bench/run; else echo "bench: nothing to run yet"; fi
+
+fuzz: deps-fuzz
+	$(COMMON_MAKE) BUILD=$(BUILD) fuzz $(if $(FUZZ_SECONDS),FUZZ_SECONDS=$(FUZZ_SECONDS))
+
+C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+
+lint: deps-lint
+	@scripts/check-banned
+	clang-format --dry-run -Werror $(C_FILES)
+	@scripts/tidy
+
+indent: deps-lint
+	clang-format -i $(C_FILES)
 
 clean:
 	-$(EXTENSION_MAKE) clean

@@ -22,13 +22,13 @@ tide_buf_init(TideBuf *buf)
 void
 tide_buf_init_with(TideBuf *buf, TideResize resize, TideRelease release)
 {
-	*buf = (TideBuf) {.resize = resize, .release = release};
+	*buf = (TideBuf){.resize = resize, .release = release};
 }
 
 void
 tide_buf_init_fixed(TideBuf *buf, char *memory, size_t size)
 {
-	*buf = (TideBuf) {.data = memory, .cap = size};
+	*buf = (TideBuf){.data = memory, .cap = size};
 	memory[0] = '\0';
 }
 
@@ -58,9 +58,9 @@ tide_buf_reset(TideBuf *buf)
 static bool
 reserve(TideBuf *buf, size_t extra)
 {
-	size_t		need;
-	size_t		cap = buf->cap < FIRST_CAPACITY ? FIRST_CAPACITY : buf->cap;
-	char	   *data;
+	size_t need;
+	size_t cap = buf->cap < FIRST_CAPACITY ? FIRST_CAPACITY : buf->cap;
+	char *data;
 
 	if (buf->oom)
 		return false;
@@ -73,7 +73,7 @@ reserve(TideBuf *buf, size_t extra)
 	}
 	need = buf->len + extra + 1;
 	while (cap < need)
-		cap *= 2;				/* can't overflow: need <= SIZE_MAX / 2 */
+		cap *= 2; /* can't overflow: need <= SIZE_MAX / 2 */
 	data = buf->resize(buf->data, cap);
 	if (data == NULL)
 	{
@@ -92,11 +92,12 @@ reserve(TideBuf *buf, size_t extra)
 static void
 trim_partial_sequence(TideBuf *buf)
 {
-	size_t		start = buf->len;
+	size_t start = buf->len;
 	unsigned char lead;
-	size_t		want;
+	size_t want;
 
-	while (start > 0 && buf->len - start < 3 && ((unsigned char) buf->data[start - 1] & 0xC0) == 0x80)
+	while (start > 0 && buf->len - start < 3 &&
+		   ((unsigned char) buf->data[start - 1] & 0xC0) == 0x80)
 		start--;
 	if (start == 0)
 		return;
@@ -111,7 +112,7 @@ trim_partial_sequence(TideBuf *buf)
 static void
 append_cut(TideBuf *buf, const void *data)
 {
-	size_t		room = buf->cap - 1 - buf->len;
+	size_t room = buf->cap - 1 - buf->len;
 
 	if (room > 0)
 		memcpy(buf->data + buf->len, data, room);
@@ -122,7 +123,7 @@ append_cut(TideBuf *buf, const void *data)
 bool
 tide_buf_append(TideBuf *buf, const void *data, size_t len)
 {
-	bool		was_oom = buf->oom;
+	bool was_oom = buf->oom;
 
 	if (!reserve(buf, len))
 	{
@@ -152,9 +153,9 @@ tide_buf_append_char(TideBuf *buf, char c)
 bool
 tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args)
 {
-	va_list		again;
-	int			len;
-	bool		was_oom = buf->oom;
+	va_list again;
+	int len;
+	bool was_oom = buf->oom;
 
 	va_copy(again, args);
 	len = vsnprintf(NULL, 0, fmt, again);
@@ -176,10 +177,10 @@ tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args)
 }
 
 bool
-tide_buf_printf(TideBuf *buf, const char *fmt,...)
+tide_buf_printf(TideBuf *buf, const char *fmt, ...)
 {
-	va_list		args;
-	bool		ok;
+	va_list args;
+	bool ok;
 
 	va_start(args, fmt);
 	ok = tide_buf_vprintf(buf, fmt, args);

@@ -18,36 +18,36 @@
 #include <stddef.h>
 
 /* resize(NULL, n) allocates; returns NULL on failure and leaves ptr valid then. */
-typedef void *(*TideResize) (void *ptr, size_t size);
-typedef void (*TideRelease) (void *ptr);
+typedef void *(*TideResize)(void *ptr, size_t size);
+typedef void (*TideRelease)(void *ptr);
 
 typedef struct TideBuf
 {
-	char	   *data;			/* NULL until the first append; see tide_buf_cstr */
-	size_t		len;			/* bytes used, without the closing NUL */
-	size_t		cap;			/* bytes allocated */
-	bool		oom;			/* something did not fit or could not be allocated */
-	TideResize	resize;			/* NULL: fixed memory, never grows */
-	TideRelease release;		/* NULL: nothing to release */
+	char *data;			 /* NULL until the first append; see tide_buf_cstr */
+	size_t len;			 /* bytes used, without the closing NUL */
+	size_t cap;			 /* bytes allocated */
+	bool oom;			 /* something did not fit or could not be allocated */
+	TideResize resize;	 /* NULL: fixed memory, never grows */
+	TideRelease release; /* NULL: nothing to release */
 } TideBuf;
 
-extern void tide_buf_init(TideBuf *buf);	/* realloc and free of the C library */
+extern void tide_buf_init(TideBuf *buf); /* realloc and free of the C library */
 extern void tide_buf_init_with(TideBuf *buf, TideResize resize, TideRelease release);
 /* Fixed memory of the caller, size >= 1: what does not fit is cut off and sets oom. */
 extern void tide_buf_init_fixed(TideBuf *buf, char *memory, size_t size);
-extern void tide_buf_free(TideBuf *buf);	/* back to empty; may be used again */
-extern void tide_buf_reset(TideBuf *buf);	/* empties it, clears oom, keeps the memory */
+extern void tide_buf_free(TideBuf *buf);  /* back to empty; may be used again */
+extern void tide_buf_reset(TideBuf *buf); /* empties it, clears oom, keeps the memory */
 
 /* Each returns false if oom is (now) set.  data must not point into buf. */
 extern bool tide_buf_append(TideBuf *buf, const void *data, size_t len);
 extern bool tide_buf_append_str(TideBuf *buf, const char *s);
 extern bool tide_buf_append_char(TideBuf *buf, char c);
-extern bool tide_buf_printf(TideBuf *buf, const char *fmt,...)
-			__attribute__((format(printf, 2, 3)));
-extern bool tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args)
-			__attribute__((format(printf, 2, 0)));
+extern bool
+tide_buf_printf(TideBuf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+extern bool
+tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
 /* Never NULL: "" if nothing was appended.  Valid until the next append. */
 extern const char *tide_buf_cstr(const TideBuf *buf);
 
-#endif							/* TIDE_BUF_H */
+#endif /* TIDE_BUF_H */

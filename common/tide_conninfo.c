@@ -24,7 +24,8 @@ is_secret_keyword(TideSpan keyword)
 {
 	for (size_t i = 0; i < sizeof(secret_keywords) / sizeof(secret_keywords[0]); i++)
 	{
-		if (tide_ascii_equal(keyword.ptr, keyword.len, secret_keywords[i], strlen(secret_keywords[i])))
+		if (tide_ascii_equal(keyword.ptr, keyword.len, secret_keywords[i],
+							 strlen(secret_keywords[i])))
 			return true;
 	}
 	return false;
@@ -68,7 +69,7 @@ skip_spaces(const char *p)
 static const char *
 skip_value(const char *p, bool *empty)
 {
-	bool		quoted = *p == '\'';
+	bool quoted = *p == '\'';
 	const char *start = quoted ? ++p : p;
 
 	for (; *p != '\0'; p++)
@@ -91,8 +92,8 @@ scan_keywords(const char *p)
 
 	for (p = skip_spaces(p); *p != '\0'; p = skip_spaces(p))
 	{
-		TideSpan	keyword = {p, 0};
-		bool		empty;
+		TideSpan keyword = {p, 0};
+		bool empty;
 
 		while (*p != '\0' && *p != '=' && !tide_is_space(*p))
 			p++;
@@ -116,12 +117,12 @@ decode_name(TideSpan s, char *name, size_t size, size_t *len)
 	*len = 0;
 	for (size_t i = 0; i < s.len; i++)
 	{
-		char		c = s.ptr[i];
+		char c = s.ptr[i];
 
 		if (c == '%')
 		{
-			int			high = i + 2 < s.len ? tide_hex_value(s.ptr[i + 1]) : -1;
-			int			low = i + 2 < s.len ? tide_hex_value(s.ptr[i + 2]) : -1;
+			int high = i + 2 < s.len ? tide_hex_value(s.ptr[i + 1]) : -1;
+			int low = i + 2 < s.len ? tide_hex_value(s.ptr[i + 2]) : -1;
 
 			if (high < 0 || low < 0)
 				return false;
@@ -142,10 +143,10 @@ scan_parameters(const char *p)
 
 	while (*p != '\0')
 	{
-		TideSpan	raw = {p, strcspn(p, "=&")};
-		char		name[64];
-		TideSpan	keyword = {name, 0};
-		size_t		value_len;
+		TideSpan raw = {p, strcspn(p, "=&")};
+		char name[64];
+		TideSpan keyword = {name, 0};
+		size_t value_len;
 
 		p += raw.len;
 		if (*p != '=' || !decode_name(raw, name, sizeof(name), &keyword.len) ||
@@ -237,7 +238,7 @@ tide_conninfo_has_password(const char *conninfo)
 static bool
 starts_with(TideSpan s, const char *prefix)
 {
-	size_t		n = strlen(prefix);
+	size_t n = strlen(prefix);
 
 	return s.len >= n && memcmp(s.ptr, prefix, n) == 0;
 }
@@ -258,15 +259,15 @@ is_absolute_path(TideSpan s)
 bool
 tide_path_ok(const char *path, size_t len)
 {
-	return is_absolute_path((TideSpan) {path, len});
+	return is_absolute_path((TideSpan){path, len});
 }
 
 bool
 tide_secret_parse(const char *value, size_t len, TideSecretKind *kind, TideSpan *name)
 {
-	TideSpan	s = {value, len};
-	TideSpan	rest;
-	bool		env = starts_with(s, "env:");
+	TideSpan s = {value, len};
+	TideSpan rest;
+	bool env = starts_with(s, "env:");
 
 	if (!env && !starts_with(s, "file:"))
 		return false;
@@ -285,7 +286,7 @@ tide_secret_parse(const char *value, size_t len, TideSecretKind *kind, TideSpan 
 static size_t
 host_length(TideSpan s)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	if (s.len > 0 && s.ptr[0] == '[')
 	{
@@ -303,20 +304,20 @@ host_length(TideSpan s)
 TideUrlState
 tide_url_check(TideSpan url)
 {
-	TideSpan	rest;
-	size_t		host;
-	uint64_t	port;
+	TideSpan rest;
+	size_t host;
+	uint64_t port;
 
 	if (url.len > 0 && memchr(url.ptr, '@', url.len) != NULL)
 		return TIDE_URL_USERINFO;
 	if (!starts_with(url, "nats://") && !starts_with(url, "tls://"))
 		return TIDE_URL_SCHEME;
 	host = starts_with(url, "tls://") ? 6 : 7;
-	rest = (TideSpan) {url.ptr + host, url.len - host};
+	rest = (TideSpan){url.ptr + host, url.len - host};
 	host = host_length(rest);
 	if (host == 0)
 		return TIDE_URL_MALFORMED;
-	rest = (TideSpan) {rest.ptr + host, rest.len - host};
+	rest = (TideSpan){rest.ptr + host, rest.len - host};
 	if (rest.len == 0)
 		return TIDE_URL_OK;
 	if (rest.ptr[0] != ':' || rest.len > 6 || !tide_parse_u64(rest.ptr + 1, rest.len - 1, &port))
@@ -332,13 +333,13 @@ tide_url_next(TideSpan *rest, TideSpan *url)
 	if (rest->ptr == NULL)
 		return false;
 	comma = rest->len > 0 ? memchr(rest->ptr, ',', rest->len) : NULL;
-	*url = (TideSpan) {rest->ptr, comma != NULL ? (size_t) (comma - rest->ptr) : rest->len};
+	*url = (TideSpan){rest->ptr, comma != NULL ? (size_t) (comma - rest->ptr) : rest->len};
 	if (comma != NULL)
-		*rest = (TideSpan) {comma + 1, rest->len - url->len - 1};
+		*rest = (TideSpan){comma + 1, rest->len - url->len - 1};
 	else
-		*rest = (TideSpan) {NULL, 0};
+		*rest = (TideSpan){NULL, 0};
 	while (url->len > 0 && tide_is_space(url->ptr[0]))
-		*url = (TideSpan) {url->ptr + 1, url->len - 1};
+		*url = (TideSpan){url->ptr + 1, url->len - 1};
 	while (url->len > 0 && tide_is_space(url->ptr[url->len - 1]))
 		url->len--;
 	return true;

@@ -16,8 +16,8 @@
 typedef enum TideConninfoState
 {
 	TIDE_CONNINFO_OK,
-	TIDE_CONNINFO_PASSWORD,		/* a non-empty password, sslpassword or the like in clear */
-	TIDE_CONNINFO_MALFORMED		/* libpq would not take it either */
+	TIDE_CONNINFO_PASSWORD, /* a non-empty password, sslpassword or the like in clear */
+	TIDE_CONNINFO_MALFORMED /* libpq would not take it either */
 } TideConninfoState;
 
 /* keyword=value form or postgres:// and postgresql:// URIs, read the way libpq reads them. */
@@ -26,8 +26,8 @@ extern bool tide_conninfo_has_password(const char *conninfo);
 
 typedef enum TideSecretKind
 {
-	TIDE_SECRET_ENV,			/* env:NAME */
-	TIDE_SECRET_FILE			/* file:/absolute/path */
+	TIDE_SECRET_ENV, /* env:NAME */
+	TIDE_SECRET_FILE /* file:/absolute/path */
 } TideSecretKind;
 
 /* Is value a reference to a secret?  name (may be NULL) gets what follows the colon. */
@@ -39,9 +39,9 @@ extern bool tide_path_ok(const char *path, size_t len);
 typedef enum TideUrlState
 {
 	TIDE_URL_OK,
-	TIDE_URL_USERINFO,			/* user, password or token in clear before an '@' */
-	TIDE_URL_SCHEME,			/* neither nats:// nor tls:// */
-	TIDE_URL_MALFORMED			/* host or port missing or impossible, or a path behind them */
+	TIDE_URL_USERINFO, /* user, password or token in clear before an '@' */
+	TIDE_URL_SCHEME,   /* neither nats:// nor tls:// */
+	TIDE_URL_MALFORMED /* host or port missing or impossible, or a path behind them */
 } TideUrlState;
 
 /* One URL, nats://host[:port] or tls://host[:port]; host may be [v6]. */
@@ -54,4 +54,4 @@ extern TideUrlState tide_url_check(TideSpan url);
  */
 extern bool tide_url_next(TideSpan *rest, TideSpan *url);
 
-#endif							/* TIDE_CONNINFO_H */
+#endif /* TIDE_CONNINFO_H */

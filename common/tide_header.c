@@ -19,7 +19,7 @@ must_encode(char c)
 bool
 tide_header_encode(TideBuf *out, const char *value, size_t len)
 {
-	size_t		done = 0;
+	size_t done = 0;
 
 	for (size_t i = 0; i < len; i++)
 	{
@@ -39,9 +39,9 @@ tide_header_encode(TideBuf *out, const char *value, size_t len)
 static bool
 decode_byte(const char *value, size_t len, size_t *i, char *byte)
 {
-	char		c = value[(*i)++];
-	int			high;
-	int			low;
+	char c = value[(*i)++];
+	int high;
+	int low;
 
 	if (c == '\r' || c == '\n' || c == '\0')
 		return false;
@@ -61,11 +61,11 @@ decode_byte(const char *value, size_t len, size_t *i, char *byte)
 bool
 tide_header_decode(TideBuf *out, const char *value, size_t len)
 {
-	size_t		before = out->len;
+	size_t before = out->len;
 
 	for (size_t i = 0; i < len;)
 	{
-		char		byte;
+		char byte;
 
 		if (!decode_byte(value, len, &i, &byte) || !tide_buf_append_char(out, byte))
 		{
@@ -96,7 +96,7 @@ is_reserved(const char *name, size_t len)
 
 	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
 	{
-		size_t		n = strlen(prefixes[i]);
+		size_t n = strlen(prefixes[i]);
 
 		if (len >= n && tide_ascii_equal(name, n, prefixes[i], n))
 			return true;

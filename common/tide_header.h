@@ -36,4 +36,4 @@ extern bool tide_header_decode(TideBuf *out, const char *value, size_t len);
  */
 extern bool tide_header_name_ok(const char *name, size_t len);
 
-#endif							/* TIDE_HEADER_H */
+#endif /* TIDE_HEADER_H */

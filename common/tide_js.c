@@ -8,23 +8,23 @@
 
 #include <string.h>
 
-#define OLD_TOKENS 9			/* $JS.ACK and seven more */
-#define NEW_TOKENS 11			/* domain and account after ACK; a 12th may follow */
+#define OLD_TOKENS 9  /* $JS.ACK and seven more */
+#define NEW_TOKENS 11 /* domain and account after ACK; a 12th may follow */
 #define MAX_TOKENS 12
 
 /* Splits at dots; 0 if there are too many tokens or an empty one. */
 static size_t
 split(const char *reply, TideSpan token[MAX_TOKENS])
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (;;)
 	{
-		size_t		len = strcspn(reply, ".");
+		size_t len = strcspn(reply, ".");
 
 		if (n == MAX_TOKENS || len == 0)
 			return 0;
-		token[n++] = (TideSpan) {reply, len};
+		token[n++] = (TideSpan){reply, len};
 		if (reply[len] == '\0')
 			return n;
 		reply += len + 1;
@@ -46,14 +46,14 @@ number(TideSpan token, uint64_t *value)
 bool
 tide_js_ack_parse(const char *reply, TideJsAck *out)
 {
-	TideSpan	token[MAX_TOKENS];
-	size_t		n = split(reply, token);
-	const TideSpan *rest = token + 2;	/* what both forms have in common begins here */
-	TideJsAck	ack = {0};
-	uint64_t	timestamp;
+	TideSpan token[MAX_TOKENS];
+	size_t n = split(reply, token);
+	const TideSpan *rest = token + 2; /* what both forms have in common begins here */
+	TideJsAck ack = {0};
+	uint64_t timestamp;
 
-	if ((n != OLD_TOKENS && n != NEW_TOKENS && n != MAX_TOKENS) ||
-		!token_is(token[0], "$JS") || !token_is(token[1], "ACK"))
+	if ((n != OLD_TOKENS && n != NEW_TOKENS && n != MAX_TOKENS) || !token_is(token[0], "$JS") ||
+		!token_is(token[1], "ACK"))
 		return false;
 	if (n >= NEW_TOKENS)
 	{

@@ -14,15 +14,15 @@
 
 typedef struct TideJsAck
 {
-	TideSpan	domain;			/* absent: none given; spans point into the reply */
-	TideSpan	account;		/* account hash; absent in the old form */
-	TideSpan	stream;
-	TideSpan	consumer;
-	uint64_t	delivered;		/* how many times, from 1 */
-	uint64_t	stream_seq;
-	uint64_t	consumer_seq;
-	int64_t		timestamp_ns;	/* when the stream stored it, since 1970-01-01 UTC */
-	uint64_t	pending;		/* messages for this consumer behind this one */
+	TideSpan domain;  /* absent: none given; spans point into the reply */
+	TideSpan account; /* account hash; absent in the old form */
+	TideSpan stream;
+	TideSpan consumer;
+	uint64_t delivered; /* how many times, from 1 */
+	uint64_t stream_seq;
+	uint64_t consumer_seq;
+	int64_t timestamp_ns; /* when the stream stored it, since 1970-01-01 UTC */
+	uint64_t pending;	  /* messages for this consumer behind this one */
 } TideJsAck;
 
 /*
@@ -32,4 +32,4 @@ typedef struct TideJsAck
  */
 extern bool tide_js_ack_parse(const char *reply, TideJsAck *out);
 
-#endif							/* TIDE_JS_H */
+#endif /* TIDE_JS_H */

@@ -14,15 +14,17 @@
 #include "tide_subject.h"
 #include "tide_template.h"
 
-#define STRING_MAX 4095			/* bytes; no option needs more */
-#define NATS_NAME_MAX 255		/* what servers accept */
+#define STRING_MAX 4095	  /* bytes; no option needs more */
+#define NATS_NAME_MAX 255 /* what servers accept */
 
+/* clang-format off */
 #define HINT_SECRET \
-	"Put the secret into an environment variable of the relay and write \"env:NAME\", or into a file " \
-	"that only the relay can read and write \"file:/path\"."
+	"Put the secret into an environment variable of the relay and write \"env:NAME\", or into a " \
+	"file that only the relay can read and write \"file:/path\"."
 #define HINT_PASSWORD \
-	"Take the password out and use a password file (passfile=), a service or a certificate, or write " \
-	"\"env:NAME\" or \"file:/path\" to have the relay read the whole string from there."
+	"Take the password out and use a password file (passfile=), a service or a certificate, or " \
+	"write \"env:NAME\" or \"file:/path\" to have the relay read the whole string from there."
+/* clang-format on */
 #define HINT_SUBJECT "A subject is words separated by single dots, such as orders.insert.us-east."
 #define HINT_URL "Write nats://host:4222 or tls://host:4222; separate several with commas."
 
@@ -30,8 +32,8 @@
 typedef struct Check
 {
 	const TideOption *option;
-	TideBuf    *message;
-	TideBuf    *hint;
+	TideBuf *message;
+	TideBuf *hint;
 } Check;
 
 static bool
@@ -47,7 +49,7 @@ fail(const Check *check, const char *what, const char *hint)
 static bool
 check_connector(const Check *check, const char *value)
 {
-	TideSide	side = check->option->sides & TIDE_SIDE_SINK ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+	TideSide side = check->option->sides & TIDE_SIDE_SINK ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
 
 	if (tide_connector_known(side, value))
 		return true;
@@ -58,8 +60,8 @@ check_connector(const Check *check, const char *value)
 static bool
 check_urls(const Check *check, const char *value)
 {
-	TideSpan	rest = {value, strlen(value)};
-	TideSpan	url;
+	TideSpan rest = {value, strlen(value)};
+	TideSpan url;
 
 	while (tide_url_next(&rest, &url))
 	{
@@ -68,9 +70,10 @@ check_urls(const Check *check, const char *value)
 			case TIDE_URL_OK:
 				break;
 			case TIDE_URL_USERINFO:
-				return fail(check, "has a user, password or token in clear before an '@'",
-							"Use the options user and password, token, nkey_seed or credentials_file; "
-							"secrets are references such as \"env:NAME\" or \"file:/path\".");
+				return fail(
+					check, "has a user, password or token in clear before an '@'",
+					"Use the options user and password, token, nkey_seed or credentials_file; "
+					"secrets are references such as \"env:NAME\" or \"file:/path\".");
 			case TIDE_URL_SCHEME:
 				return fail(check, "has an entry that begins with neither nats:// nor tls://",
 							HINT_URL);
@@ -94,9 +97,9 @@ check_subject(const Check *check, const char *value, bool allow_wildcards)
 		return fail(check, "has a wildcard, but messages are published to one subject",
 					"Use \"subject_template\" for a subject that varies.");
 	return fail(check, "is not a NATS subject",
-				allow_wildcards ?
-				HINT_SUBJECT " '*' stands for one word, '>' at the end for all further ones." :
-				HINT_SUBJECT);
+				allow_wildcards ? HINT_SUBJECT
+					" '*' stands for one word, '>' at the end for all further ones."
+								: HINT_SUBJECT);
 }
 
 static bool
@@ -104,8 +107,8 @@ check_template(const Check *check, const char *value)
 {
 	TideTemplate tpl;
 	TideTemplateError error;
-	char		text[200];
-	TideBuf		what;
+	char text[200];
+	TideBuf what;
 
 	if (tide_template_parse(&tpl, value, strlen(value), &error))
 		return true;
@@ -167,16 +170,16 @@ check_by_type(const Check *check, const char *value)
 			return check_nats_name(check, value);
 		case TIDE_OPT_NAME:
 			return tide_name_ok(value, strlen(value)) ||
-				fail(check, "is not a name", "Use 1 to 63 letters (a-z), digits, '_' and '-'.");
+				   fail(check, "is not a name", "Use 1 to 63 letters (a-z), digits, '_' and '-'.");
 		case TIDE_OPT_CONNINFO:
 			return check_conninfo(check, value);
 		case TIDE_OPT_SECRET:
 			return tide_secret_parse(value, strlen(value), NULL, NULL) ||
-				fail(check, "must be a reference to a secret, not the secret", HINT_SECRET);
+				   fail(check, "must be a reference to a secret, not the secret", HINT_SECRET);
 		case TIDE_OPT_FILE:
 			return tide_path_ok(value, strlen(value)) ||
-				fail(check, "is not the absolute path of a file",
-					 "Write the path from '/' on, as the relay's machine sees it.");
+				   fail(check, "is not the absolute path of a file",
+						"Write the path from '/' on, as the relay's machine sees it.");
 		case TIDE_OPT_INT:
 		case TIDE_OPT_BOOL:
 		case TIDE_OPT_SECONDS:
@@ -191,7 +194,7 @@ tide_option_check_string(const TideOption *option, const char *value, size_t len
 						 TideBuf *hint)
 {
 	const Check check = {option, message, hint};
-	char		text[STRING_MAX + 1];
+	char text[STRING_MAX + 1];
 
 	if (len == 0)
 		return fail(&check, "is empty", "Give it a value, or leave it out.");
@@ -242,7 +245,8 @@ tide_option_wrong_type(const TideOption *option, const char *got, TideBuf *messa
 	TideJsonKind kind = tide_option_json_kind(option);
 
 	if (message != NULL)
-		tide_buf_printf(message, "option \"%s\" must be %s, not %s", option->key, wanted[kind], got);
+		tide_buf_printf(message, "option \"%s\" must be %s, not %s", option->key, wanted[kind],
+						got);
 	if (hint != NULL)
 		tide_buf_printf(hint, "%s (%s).", hints[kind], option->help);
 }

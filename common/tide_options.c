@@ -18,13 +18,12 @@
 #define INBOX "inbox"
 #define STDOUT "stdout"
 
-#define DAYS(n) ((n) * 86400)
+#define DAYS(n) ((n) *86400)
 #define YEAR DAYS(365)
 
 /* The largest integer that every JSON reader keeps exactly. */
 #define JSON_INT_MAX INT64_C(9007199254740991)
 
-/* *INDENT-OFF* */
 /* clang-format off */
 static const TideOption options[] = {
 	/* connector, sides, key, type, required, min, max, default, help */
@@ -35,7 +34,7 @@ static const TideOption options[] = {
 	{NULL, BOTH, "batch_size", TIDE_OPT_INT, false, 1, 10000, "1000",
 		"most events moved in one transaction"},
 	{NULL, BOTH, "poll_interval_ms", TIDE_OPT_INT, false, 1, 60000, "250",
-		"longest pause between two looks for new events when nothing wakes the relay, in milliseconds"},
+		"longest pause between two looks for new events when nothing wakes the relay (ms)"},
 
 	{NATS, BOTH, "url", TIDE_OPT_URLS, true, 0, 0, NULL,
 		"comma-separated list of nats:// or tls:// servers of one cluster"},
@@ -103,14 +102,13 @@ static const TideOption options[] = {
 		"subject printed with each event"},
 };
 /* clang-format on */
-/* *INDENT-ON* */
 
 #define N_OPTIONS (sizeof(options) / sizeof(options[0]))
 
 typedef struct Connector
 {
 	const char *name;
-	unsigned	sides;
+	unsigned sides;
 } Connector;
 
 static const Connector connectors[] = {
@@ -124,19 +122,19 @@ static const Connector connectors[] = {
 /* What must hold between two keys a and b. */
 typedef enum RuleKind
 {
-	EXCLUSIVE,					/* not both */
-	NEEDS,						/* a only together with b */
-	ONE_OF,						/* at least one */
-	EQUAL,						/* the same, if both are there */
-	DIFFERENT,					/* not the same, if both are there */
-	AT_MOST						/* number a <= number b (its default if absent), where b 0 is no limit */
+	EXCLUSIVE, /* not both */
+	NEEDS,	   /* a only together with b */
+	ONE_OF,	   /* at least one */
+	EQUAL,	   /* the same, if both are there */
+	DIFFERENT, /* not the same, if both are there */
+	AT_MOST	   /* number a <= number b (its default if absent), where b 0 is no limit */
 } RuleKind;
 
 typedef struct Rule
 {
 	const char *connector;
-	unsigned	sides;
-	RuleKind	kind;
+	unsigned sides;
+	RuleKind kind;
 	const char *a;
 	const char *b;
 	const char *hint;
@@ -146,13 +144,13 @@ typedef struct Rule
 
 static const Rule rules[] = {
 	{NATS, SINK, EXCLUSIVE, "subject", "subject_template",
-	"Keep \"subject\" for one subject, or \"subject_template\" for one that varies."},
+	 "Keep \"subject\" for one subject, or \"subject_template\" for one that varies."},
 	{NATS, SOURCE, ONE_OF, "durable_name", "consumer_group",
-	"Name the durable consumer, for example after this region."},
+	 "Name the durable consumer, for example after this region."},
 	{NATS, SOURCE, EQUAL, "durable_name", "consumer_group",
-	"Both name the durable consumer: give one, or the same text twice."},
+	 "Both name the durable consumer: give one, or the same text twice."},
 	{NATS, SOURCE, DIFFERENT, "peer_domain", "domain",
-	"\"domain\" is this region's JetStream domain, \"peer_domain\" the other region's."},
+	 "\"domain\" is this region's JetStream domain, \"peer_domain\" the other region's."},
 	{NATS, BOTH, NEEDS, "user", "password", "Add \"password\": \"env:NAME\" or \"file:/path\"."},
 	{NATS, BOTH, NEEDS, "password", "user", "Add \"user\"."},
 	{NATS, BOTH, EXCLUSIVE, "credentials_file", "nkey_seed", HINT_ONE_LOGIN},
@@ -164,8 +162,8 @@ static const Rule rules[] = {
 	{NATS, BOTH, NEEDS, "tls_cert_file", "tls_key_file", "Add \"tls_key_file\"."},
 	{NATS, BOTH, NEEDS, "tls_key_file", "tls_cert_file", "Add \"tls_cert_file\"."},
 	{NATS, BOTH, AT_MOST, "duplicate_window", "max_age",
-	"A stream can't remember messages for longer than it keeps them: raise \"max_age\" or lower "
-	"\"duplicate_window\"."},
+	 "A stream can't remember messages for longer than it keeps them: raise \"max_age\" or lower "
+	 "\"duplicate_window\"."},
 };
 
 #define N_RULES (sizeof(rules) / sizeof(rules[0]))
@@ -188,12 +186,12 @@ add_quoted(TideBuf *buf, const char *before, const char *text, const char *after
 static int
 shown_length(const char *text)
 {
-	size_t		len = strlen(text);
-	size_t		shown = 0;
+	size_t len = strlen(text);
+	size_t shown = 0;
 
 	while (shown < len && shown < TIDE_NAME_MAX)
 	{
-		size_t		sequence = tide_utf8_sequence(text + shown, len - shown);
+		size_t sequence = tide_utf8_sequence(text + shown, len - shown);
 
 		if (sequence == 0)
 			break;
@@ -255,7 +253,7 @@ belongs(const TideOption *option, TideSide side, const char *connector)
 const TideOption *
 tide_option_next(TideSide side, const char *connector, const TideOption *previous)
 {
-	size_t		i = previous == NULL ? 0 : (size_t) (previous - options) + 1;
+	size_t i = previous == NULL ? 0 : (size_t) (previous - options) + 1;
 
 	for (; i < N_OPTIONS; i++)
 	{
@@ -298,7 +296,7 @@ tide_option_list(TideBuf *out, TideSide side, const char *connector)
 static size_t
 compared_length(const char *key)
 {
-	size_t		len = strlen(key);
+	size_t len = strlen(key);
 
 	return len < DISTANCE_MAX ? len : DISTANCE_MAX;
 }
@@ -307,20 +305,20 @@ compared_length(const char *key)
 static size_t
 edit_distance(const char *a, const char *b)
 {
-	size_t		row[DISTANCE_MAX + 1];
-	size_t		a_len = compared_length(a);
-	size_t		b_len = compared_length(b);
+	size_t row[DISTANCE_MAX + 1];
+	size_t a_len = compared_length(a);
+	size_t b_len = compared_length(b);
 
 	for (size_t j = 0; j <= b_len; j++)
 		row[j] = j;
 	for (size_t i = 1; i <= a_len; i++)
 	{
-		size_t		diagonal = row[0];
+		size_t diagonal = row[0];
 
 		row[0] = i;
 		for (size_t j = 1; j <= b_len; j++)
 		{
-			size_t		best = diagonal + (a[i - 1] != b[j - 1]);
+			size_t best = diagonal + (a[i - 1] != b[j - 1]);
 
 			diagonal = row[j];
 			if (row[j - 1] + 1 < best)
@@ -339,11 +337,11 @@ nearest(TideSide side, const char *connector, const char *key)
 {
 	const TideOption *option = NULL;
 	const TideOption *found = NULL;
-	size_t		least = compared_length(key) / 3 + 1;
+	size_t least = compared_length(key) / 3 + 1;
 
 	while ((option = tide_option_next(side, connector, option)) != NULL)
 	{
-		size_t		distance = edit_distance(key, option->key);
+		size_t distance = edit_distance(key, option->key);
 
 		if (distance < least)
 		{
@@ -359,8 +357,7 @@ tide_option_unknown(TideSide side, const char *connector, const char *key, TideB
 					TideBuf *hint)
 {
 	const TideOption *meant = nearest(side, connector, key);
-	const TideOption *elsewhere =
-		tide_option_find(side == SINK ? SOURCE : SINK, connector, key);
+	const TideOption *elsewhere = tide_option_find(side == SINK ? SOURCE : SINK, connector, key);
 
 	if (message != NULL)
 		tide_buf_printf(message, "unknown option \"%.*s\" for %s \"%s\"", shown_length(key), key,
@@ -382,8 +379,8 @@ static bool
 number_of(const Rule *rule, const char *key, TideOptionGet get, void *arg, bool defaults,
 		  double *value)
 {
-	const TideOption *option = tide_option_find(rule->sides & SINK ? SINK : SOURCE,
-												rule->connector, key);
+	const TideOption *option = tide_option_find(rule->sides & SINK ? SINK : SOURCE, rule->connector,
+												key);
 	const char *text = get(arg, key);
 
 	if (text == NULL && defaults && option != NULL)
@@ -400,8 +397,8 @@ broken(const Rule *rule, TideOptionGet get, void *arg)
 {
 	const char *a = get(arg, rule->a);
 	const char *b = get(arg, rule->b);
-	double		na;
-	double		nb;
+	double na;
+	double nb;
 
 	switch (rule->kind)
 	{
@@ -485,5 +482,5 @@ bool
 tide_option_default_bool(const TideOption *option)
 {
 	return option != NULL && option->default_text != NULL &&
-		strcmp(option->default_text, "true") == 0;
+		   strcmp(option->default_text, "true") == 0;
 }

@@ -23,26 +23,26 @@
 /* On which side of a broker the pipeline is. */
 typedef enum TideSide
 {
-	TIDE_SIDE_SINK = 1,			/* relay_set_outbox: outbox to sink_type */
-	TIDE_SIDE_SOURCE = 2		/* relay_set_inbox: source_type to inbox */
+	TIDE_SIDE_SINK = 1,	 /* relay_set_outbox: outbox to sink_type */
+	TIDE_SIDE_SOURCE = 2 /* relay_set_inbox: source_type to inbox */
 } TideSide;
 
 typedef enum TideOptionType
 {
-	TIDE_OPT_STRING,			/* any text without control bytes */
+	TIDE_OPT_STRING, /* any text without control bytes */
 	TIDE_OPT_INT,
 	TIDE_OPT_BOOL,
-	TIDE_OPT_SECONDS,			/* duration; may have a fraction */
-	TIDE_OPT_CONNECTOR,			/* sink_type, source_type */
-	TIDE_OPT_URLS,				/* comma list of nats:// and tls:// */
-	TIDE_OPT_SUBJECT,			/* without wildcards */
-	TIDE_OPT_FILTER,			/* subject, wildcards allowed */
+	TIDE_OPT_SECONDS,	/* duration; may have a fraction */
+	TIDE_OPT_CONNECTOR, /* sink_type, source_type */
+	TIDE_OPT_URLS,		/* comma list of nats:// and tls:// */
+	TIDE_OPT_SUBJECT,	/* without wildcards */
+	TIDE_OPT_FILTER,	/* subject, wildcards allowed */
 	TIDE_OPT_TEMPLATE,
-	TIDE_OPT_NATS_NAME,			/* stream, consumer or domain */
-	TIDE_OPT_NAME,				/* a name of ours */
-	TIDE_OPT_CONNINFO,			/* libpq string or URI without a password in clear, or a secret reference */
-	TIDE_OPT_SECRET,			/* env:NAME or file:/path */
-	TIDE_OPT_FILE				/* absolute path */
+	TIDE_OPT_NATS_NAME, /* stream, consumer or domain */
+	TIDE_OPT_NAME,		/* a name of ours */
+	TIDE_OPT_CONNINFO,	/* libpq string or URI without a clear password; or a secret reference */
+	TIDE_OPT_SECRET,	/* env:NAME or file:/path */
+	TIDE_OPT_FILE		/* absolute path */
 } TideOptionType;
 
 /* Which JSON type a value must have. */
@@ -55,29 +55,29 @@ typedef enum TideJsonKind
 
 typedef struct TideOption
 {
-	const char *connector;		/* "nats", "inbox", "stdout"; NULL: all of that side */
-	unsigned	sides;			/* TideSide bits */
+	const char *connector; /* "nats", "inbox", "stdout"; NULL: all of that side */
+	unsigned sides;		   /* TideSide bits */
 	const char *key;
 	TideOptionType type;
-	bool		required;
-	int64_t		min;			/* for TIDE_OPT_INT and TIDE_OPT_SECONDS */
-	int64_t		max;
-	const char *default_text;	/* NULL: none */
-	const char *help;			/* one line */
+	bool required;
+	int64_t min; /* for TIDE_OPT_INT and TIDE_OPT_SECONDS */
+	int64_t max;
+	const char *default_text; /* NULL: none */
+	const char *help;		  /* one line */
 } TideOption;
 
 /* The key that names the connector: "sink_type" or "source_type". */
 extern const char *tide_connector_key(TideSide side);
 extern bool tide_connector_known(TideSide side, const char *connector);
 /* Says that connector (NULL: none given) is not one of this side's, and which there are. */
-extern void tide_connector_unknown(TideSide side, const char *connector, TideBuf *message,
-								   TideBuf *hint);
+extern void
+tide_connector_unknown(TideSide side, const char *connector, TideBuf *message, TideBuf *hint);
 
 /* NULL if this connector has no such key. */
 extern const TideOption *tide_option_find(TideSide side, const char *connector, const char *key);
 /* Iterates; previous NULL begins, NULL ends. */
-extern const TideOption *tide_option_next(TideSide side, const char *connector,
-										  const TideOption *previous);
+extern const TideOption *
+tide_option_next(TideSide side, const char *connector, const TideOption *previous);
 /* Appends the keys, comma-separated. */
 extern void tide_option_list(TideBuf *out, TideSide side, const char *connector);
 /* Says that key is unknown, with the nearest key or the list in the hint. */
@@ -86,14 +86,14 @@ extern void tide_option_unknown(TideSide side, const char *connector, const char
 
 extern TideJsonKind tide_option_json_kind(const TideOption *option);
 /* Says that option wants another JSON type than got ("string", "array", ...). */
-extern void tide_option_wrong_type(const TideOption *option, const char *got, TideBuf *message,
-								   TideBuf *hint);
+extern void
+tide_option_wrong_type(const TideOption *option, const char *got, TideBuf *message, TideBuf *hint);
 
 /* Checks one value of the right JSON type.  value needs no NUL. */
 extern bool tide_option_check_string(const TideOption *option, const char *value, size_t len,
 									 TideBuf *message, TideBuf *hint);
-extern bool tide_option_check_number(const TideOption *option, double value, TideBuf *message,
-									 TideBuf *hint);
+extern bool
+tide_option_check_number(const TideOption *option, double value, TideBuf *message, TideBuf *hint);
 
 /*
  * The rules between keys: required ones present, exclusive ones not together,
@@ -101,12 +101,12 @@ extern bool tide_option_check_number(const TideOption *option, double value, Tid
  * for a value of another type, "true"/"false" for a boolean, NULL for an
  * absent key.
  */
-typedef const char *(*TideOptionGet) (void *arg, const char *key);
-extern bool tide_options_check_set(TideSide side, const char *connector, TideOptionGet get, void *arg,
-								   TideBuf *message, TideBuf *hint);
+typedef const char *(*TideOptionGet)(void *arg, const char *key);
+extern bool tide_options_check_set(TideSide side, const char *connector, TideOptionGet get,
+								   void *arg, TideBuf *message, TideBuf *hint);
 
 /* Defaults by type.  The option must have one of that type (0, false otherwise). */
-extern int64_t tide_option_default_int(const TideOption *option);	/* int and seconds */
+extern int64_t tide_option_default_int(const TideOption *option); /* int and seconds */
 extern bool tide_option_default_bool(const TideOption *option);
 
-#endif							/* TIDE_OPTIONS_H */
+#endif /* TIDE_OPTIONS_H */

@@ -11,6 +11,6 @@
 bool
 tide_is_echo(const char *origin, size_t origin_len, const char *region, size_t region_len)
 {
-	return origin != NULL && origin_len > 0 && region != NULL &&
-		origin_len == region_len && memcmp(origin, region, origin_len) == 0;
+	return origin != NULL && origin_len > 0 && region != NULL && origin_len == region_len &&
+		   memcmp(origin, region, origin_len) == 0;
 }

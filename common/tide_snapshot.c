@@ -14,7 +14,7 @@
 size_t
 tide_snapshot_max_xip(const char *text, size_t len)
 {
-	size_t		n = 1;
+	size_t n = 1;
 
 	for (size_t i = 0; i < len; i++)
 		n += text[i] == ',';
@@ -39,10 +39,10 @@ tide_snapshot_parse(const char *text, size_t len, uint64_t *xip, size_t max_xip,
 {
 	const char *p = text;
 	const char *end = text + len;
-	uint64_t	xmin;
-	uint64_t	xmax;
-	uint64_t	previous;
-	size_t		n = 0;
+	uint64_t xmin;
+	uint64_t xmax;
+	uint64_t previous;
+	size_t n = 0;
 
 	if (!take_number(&p, end, ':', &xmin) || !take_number(&p, end, ':', &xmax))
 		return false;
@@ -59,7 +59,7 @@ tide_snapshot_parse(const char *text, size_t len, uint64_t *xip, size_t max_xip,
 		if (xip[n] <= previous || xip[n] >= xmax)
 			return false;
 	}
-	*out = (TideSnapshot) {.xmin = xmin, .xmax = xmax, .xip = xip, .n_xip = n};
+	*out = (TideSnapshot){.xmin = xmin, .xmax = xmax, .xip = xip, .n_xip = n};
 	return true;
 }
 
@@ -76,12 +76,12 @@ tide_snapshot_format(TideBuf *out, const TideSnapshot *snapshot)
 static size_t
 lower_bound(const TideSnapshot *snapshot, uint64_t xid)
 {
-	size_t		low = 0;
-	size_t		high = snapshot->n_xip;
+	size_t low = 0;
+	size_t high = snapshot->n_xip;
 
 	while (low < high)
 	{
-		size_t		middle = low + (high - low) / 2;
+		size_t middle = low + (high - low) / 2;
 
 		if (snapshot->xip[middle] < xid)
 			low = middle + 1;
@@ -94,7 +94,7 @@ lower_bound(const TideSnapshot *snapshot, uint64_t xid)
 static bool
 in_progress(const TideSnapshot *snapshot, uint64_t xid)
 {
-	size_t		i = lower_bound(snapshot, xid);
+	size_t i = lower_bound(snapshot, xid);
 
 	return i < snapshot->n_xip && snapshot->xip[i] == xid;
 }

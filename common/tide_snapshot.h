@@ -20,10 +20,10 @@
 
 typedef struct TideSnapshot
 {
-	uint64_t	xmin;			/* all before it are finished */
-	uint64_t	xmax;			/* it and all after it are not finished, or not begun */
-	uint64_t   *xip;			/* in progress; the caller's memory */
-	size_t		n_xip;
+	uint64_t xmin; /* all before it are finished */
+	uint64_t xmax; /* it and all after it are not finished, or not begun */
+	uint64_t *xip; /* in progress; the caller's memory */
+	size_t n_xip;
 } TideSnapshot;
 
 /* How many entries xip needs at most to parse this text. */
@@ -34,8 +34,8 @@ extern size_t tide_snapshot_max_xip(const char *text, size_t len);
  * xip is memory for max_xip entries that *out keeps pointing to.  False if the
  * text is not a snapshot or has more than max_xip entries; *out is untouched then.
  */
-extern bool tide_snapshot_parse(const char *text, size_t len, uint64_t *xip, size_t max_xip,
-								TideSnapshot *out);
+extern bool
+tide_snapshot_parse(const char *text, size_t len, uint64_t *xip, size_t max_xip, TideSnapshot *out);
 
 extern bool tide_snapshot_format(TideBuf *out, const TideSnapshot *snapshot);
 
@@ -46,7 +46,7 @@ extern bool tide_snapshot_visible(const TideSnapshot *snapshot, uint64_t xid);
  * Order of two snapshots of one server: by xmax, then more in progress is
  * earlier.  Negative: a is earlier; 0: they show the same.
  */
-extern int	tide_snapshot_compare(const TideSnapshot *a, const TideSnapshot *b);
+extern int tide_snapshot_compare(const TideSnapshot *a, const TideSnapshot *b);
 
 /*
  * Is every xid visible in earlier also visible in later?  True for any two
@@ -55,4 +55,4 @@ extern int	tide_snapshot_compare(const TideSnapshot *a, const TideSnapshot *b);
  */
 extern bool tide_snapshot_contains(const TideSnapshot *later, const TideSnapshot *earlier);
 
-#endif							/* TIDE_SNAPSHOT_H */
+#endif /* TIDE_SNAPSHOT_H */

@@ -48,7 +48,7 @@ token_valid(TideSpan token, bool last, bool allow_wildcards)
 		return allow_wildcards && last;
 	for (size_t i = 0; i < token.len; i++)
 	{
-		char		c = token.ptr[i];
+		char c = token.ptr[i];
 
 		if (c == '*' || c == '>' || tide_is_space(c) || tide_is_control(c))
 			return false;
@@ -59,9 +59,9 @@ token_valid(TideSpan token, bool last, bool allow_wildcards)
 bool
 tide_subject_valid(const char *subject, bool allow_wildcards)
 {
-	size_t		len = strlen(subject);
+	size_t len = strlen(subject);
 	const char *rest = subject;
-	TideSpan	token;
+	TideSpan token;
 
 	if (len == 0 || len > TIDE_SUBJECT_MAX || !tide_utf8_valid(subject, len))
 		return false;
@@ -83,17 +83,17 @@ tide_subject_matches(const char *pattern, const char *subject)
 bool
 tide_subject_covers(const char *wider, const char *narrower)
 {
-	TideSpan	w;
-	TideSpan	n;
+	TideSpan w;
+	TideSpan n;
 
 	while (next_token(&wider, &w))
 	{
 		if (!next_token(&narrower, &n))
 			return false;
 		if (is_token(w, '>'))
-			return true;		/* one token or more, whatever they are */
+			return true; /* one token or more, whatever they are */
 		if (is_token(n, '>'))
-			return false;		/* any number of tokens, but wider ends somewhere */
+			return false; /* any number of tokens, but wider ends somewhere */
 		if (!is_token(w, '*') && !same_token(w, n))
 			return false;
 	}
@@ -103,8 +103,8 @@ tide_subject_covers(const char *wider, const char *narrower)
 bool
 tide_subject_overlaps(const char *a, const char *b)
 {
-	TideSpan	ta;
-	TideSpan	tb;
+	TideSpan ta;
+	TideSpan tb;
 
 	while (next_token(&a, &ta))
 	{

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define TIDE_SUBJECT_MAX 1024	/* bytes; the server's whole control line is 4096 */
+#define TIDE_SUBJECT_MAX 1024 /* bytes; the server's whole control line is 4096 */
 
 /*
  * Non-empty tokens separated by dots, valid UTF-8, no space, no control byte,
@@ -28,4 +28,4 @@ extern bool tide_subject_covers(const char *wider, const char *narrower);
 /* Is there a subject that both match? */
 extern bool tide_subject_overlaps(const char *a, const char *b);
 
-#endif							/* TIDE_SUBJECT_H */
+#endif /* TIDE_SUBJECT_H */

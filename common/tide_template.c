@@ -14,12 +14,8 @@
 #define EMPTY_VALUE "_"
 
 static const char *const var_names[TIDE_N_VARS] = {
-	[TIDE_VAR_OP] = "op",
-	[TIDE_VAR_ENTITY] = "entity",
-	[TIDE_VAR_OUTBOX] = "outbox",
-	[TIDE_VAR_KEY] = "key",
-	[TIDE_VAR_REGION] = "region",
-	[TIDE_VAR_EVENT_TYPE] = "event_type",
+	[TIDE_VAR_OP] = "op",	[TIDE_VAR_ENTITY] = "entity", [TIDE_VAR_OUTBOX] = "outbox",
+	[TIDE_VAR_KEY] = "key", [TIDE_VAR_REGION] = "region", [TIDE_VAR_EVENT_TYPE] = "event_type",
 };
 
 #define HINT_VARS "The variables are {op}, {entity}, {outbox}, {key}, {region} and {event_type}."
@@ -30,9 +26,9 @@ static const char *const var_names[TIDE_N_VARS] = {
 typedef struct Parser
 {
 	TideTemplate *tpl;
-	size_t		len;
-	size_t		at;				/* next byte of tpl->text to read */
-	size_t		token;			/* where the current token began */
+	size_t len;
+	size_t at;	  /* next byte of tpl->text to read */
+	size_t token; /* where the current token began */
 	TideTemplateError *error;
 } Parser;
 
@@ -64,7 +60,7 @@ add_part(Parser *p, TideTemplateVar var, size_t offset, size_t len)
 
 	if (tpl->n_parts == TIDE_TEMPLATE_PARTS)
 		return fail(p, offset, "too many parts", "Use fewer variables.");
-	tpl->parts[tpl->n_parts++] = (TideTemplatePart) {var, offset, len};
+	tpl->parts[tpl->n_parts++] = (TideTemplatePart){var, offset, len};
 	return true;
 }
 
@@ -76,7 +72,7 @@ unknown_variable(Parser *p, size_t position, const char *name, size_t len)
 	fail(p, position, "", HINT_VARS);
 	if (error != NULL)
 	{
-		TideBuf		buf;
+		TideBuf buf;
 
 		tide_buf_init_fixed(&buf, error->message, sizeof(error->message));
 		tide_buf_append_str(&buf, "unknown variable {");
@@ -91,9 +87,9 @@ static bool
 parse_variable(Parser *p)
 {
 	const char *text = p->tpl->text;
-	size_t		open = p->at;
-	size_t		name = open + 1;
-	size_t		len = strcspn(text + name, "{}.");
+	size_t open = p->at;
+	size_t name = open + 1;
+	size_t len = strcspn(text + name, "{}.");
 
 	if (text[name + len] != '}')
 		return fail(p, open, "'{' without a matching '}'", HINT_BRACE);
@@ -111,14 +107,15 @@ parse_variable(Parser *p)
 static bool
 check_literal(Parser *p)
 {
-	char		c = p->tpl->text[p->at];
+	char c = p->tpl->text[p->at];
 
 	if (c == '}')
 		return fail(p, p->at, "'}' without a '{' before it", HINT_BRACE);
 	if (c == '*' || c == '>')
 		return fail(p, p->at, "wildcards can't be published to", HINT_CHAR);
 	if (tide_is_space(c) || tide_is_control(c))
-		return fail(p, p->at, "spaces and control characters can't be part of a subject", HINT_CHAR);
+		return fail(p, p->at, "spaces and control characters can't be part of a subject",
+					HINT_CHAR);
 	if (c == '$' && p->at == 0)
 		return fail(p, 0, "subjects that begin with '$' belong to the broker", HINT_CHAR);
 	if (c == '.')
@@ -136,7 +133,7 @@ check_literal(Parser *p)
 static bool
 parse_literal(Parser *p)
 {
-	size_t		start = p->at;
+	size_t start = p->at;
 
 	while (p->at < p->len && p->tpl->text[p->at] != '{')
 	{
@@ -150,7 +147,7 @@ parse_literal(Parser *p)
 bool
 tide_template_parse(TideTemplate *tpl, const char *text, size_t len, TideTemplateError *error)
 {
-	Parser		p = {.tpl = tpl, .len = len, .error = error};
+	Parser p = {.tpl = tpl, .len = len, .error = error};
 
 	tpl->n_parts = 0;
 	if (len == 0)
@@ -188,7 +185,7 @@ must_encode(char c, size_t sequence, bool first)
 		return true;
 	if (c == '.' || c == '*' || c == '>' || c == '%')
 		return true;
-	return first && c == '$';	/* a value must not turn the subject into one of the broker's own */
+	return first && c == '$'; /* a value must not turn the subject into one of the broker's own */
 }
 
 static void
@@ -199,7 +196,7 @@ append_value(TideBuf *out, TideSpan value, bool first)
 	/* Past the limit the rest doesn't matter: the subject is too long already. */
 	for (size_t i = 0; value.ptr != NULL && i < value.len && i <= TIDE_SUBJECT_MAX;)
 	{
-		size_t		sequence = tide_utf8_sequence(value.ptr + i, value.len - i);
+		size_t sequence = tide_utf8_sequence(value.ptr + i, value.len - i);
 
 		if (must_encode(value.ptr[i], sequence, first && i == 0))
 		{
@@ -215,7 +212,7 @@ append_value(TideBuf *out, TideSpan value, bool first)
 bool
 tide_template_render(const TideTemplate *tpl, const TideTemplateValues *values, TideBuf *out)
 {
-	size_t		start = out->len;
+	size_t start = out->len;
 
 	for (size_t i = 0; i < tpl->n_parts; i++)
 	{
@@ -237,8 +234,8 @@ tide_template_render(const TideTemplate *tpl, const TideTemplateValues *values, 
 /* Where the token that is being built begins, and whether it holds a variable still open. */
 typedef struct OpenToken
 {
-	size_t		start;
-	bool		variable;
+	size_t start;
+	bool variable;
 } OpenToken;
 
 /* Ends the token: one that can vary becomes '*'. */
@@ -270,8 +267,8 @@ bool
 tide_template_stream_subject(const TideTemplate *tpl, const char *outbox, const char *region,
 							 TideBuf *out)
 {
-	size_t		start = out->len;
-	OpenToken	token = {.start = start};
+	size_t start = out->len;
+	OpenToken token = {.start = start};
 
 	for (size_t i = 0; i < tpl->n_parts; i++)
 	{
@@ -280,9 +277,9 @@ tide_template_stream_subject(const TideTemplate *tpl, const char *outbox, const 
 		if (part->var == TIDE_VAR_LITERAL)
 			append_tokens(out, &token, tpl->text + part->offset, part->len);
 		else if (part->var == TIDE_VAR_OUTBOX)
-			append_value(out, (TideSpan) {outbox, strlen(outbox)}, out->len == start);
+			append_value(out, (TideSpan){outbox, strlen(outbox)}, out->len == start);
 		else if (part->var == TIDE_VAR_REGION)
-			append_value(out, (TideSpan) {region, strlen(region)}, out->len == start);
+			append_value(out, (TideSpan){region, strlen(region)}, out->len == start);
 		else
 			token.variable = true;
 	}

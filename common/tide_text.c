@@ -59,7 +59,7 @@ tide_utf8_sequence(const char *s, size_t len)
 	const unsigned char *u = (const unsigned char *) s;
 	unsigned char low;
 	unsigned char high;
-	size_t		n = utf8_lead(u[0], &low, &high);
+	size_t n = utf8_lead(u[0], &low, &high);
 
 	if (n > len)
 		return 0;
@@ -78,7 +78,7 @@ tide_utf8_valid(const char *s, size_t len)
 {
 	for (size_t i = 0; i < len;)
 	{
-		size_t		n = tide_utf8_sequence(s + i, len - i);
+		size_t n = tide_utf8_sequence(s + i, len - i);
 
 		if (n == 0)
 			return false;
@@ -115,7 +115,7 @@ bool
 tide_percent_append(TideBuf *out, unsigned char byte)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	const char	escape[3] = {'%', digits[byte >> 4], digits[byte & 15]};
+	const char escape[3] = {'%', digits[byte >> 4], digits[byte & 15]};
 
 	return tide_buf_append(out, escape, sizeof(escape));
 }
@@ -142,13 +142,13 @@ tide_ascii_equal(const char *a, size_t a_len, const char *b, size_t b_len)
 bool
 tide_parse_u64(const char *s, size_t len, uint64_t *out)
 {
-	uint64_t	value = 0;
+	uint64_t value = 0;
 
 	if (len == 0)
 		return false;
 	for (size_t i = 0; i < len; i++)
 	{
-		unsigned	digit = (unsigned char) s[i] - (unsigned) '0';
+		unsigned digit = (unsigned char) s[i] - (unsigned) '0';
 
 		if (digit > 9 || value > (UINT64_MAX - digit) / 10)
 			return false;

@@ -19,7 +19,7 @@
 typedef struct TideSpan
 {
 	const char *ptr;
-	size_t		len;
+	size_t len;
 } TideSpan;
 
 #define TIDE_NAME_MAX 63
@@ -37,9 +37,9 @@ extern bool tide_utf8_valid(const char *s, size_t len);
 /* Length (1 to 4) of the valid UTF-8 sequence that begins at s; 0 if there is none.  len >= 1. */
 extern size_t tide_utf8_sequence(const char *s, size_t len);
 
-extern bool tide_is_space(char c);	/* space, \t \n \v \f \r */
-extern bool tide_is_control(char c);	/* 0x00-0x1f and 0x7f */
-extern int	tide_hex_value(char c); /* 0 to 15, or -1 */
+extern bool tide_is_space(char c);	 /* space, \t \n \v \f \r */
+extern bool tide_is_control(char c); /* 0x00-0x1f and 0x7f */
+extern int tide_hex_value(char c);	 /* 0 to 15, or -1 */
 
 /* Appends %XX, upper case. */
 extern bool tide_percent_append(TideBuf *out, unsigned char byte);
@@ -50,4 +50,4 @@ extern bool tide_ascii_equal(const char *a, size_t a_len, const char *b, size_t 
 /* Decimal digits only (no sign, no space), the whole span, no overflow. */
 extern bool tide_parse_u64(const char *s, size_t len, uint64_t *out);
 
-#endif							/* TIDE_TEXT_H */
+#endif /* TIDE_TEXT_H */

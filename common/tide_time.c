@@ -17,9 +17,9 @@
 
 typedef struct Civil
 {
-	int			year;
-	int			month;			/* 1 to 12 */
-	int			day;			/* 1 to 31 */
+	int year;
+	int month; /* 1 to 12 */
+	int day;   /* 1 to 31 */
 } Civil;
 
 /* Days before each month of a year that is no leap year; [12] is the whole year. */
@@ -41,7 +41,7 @@ month_start(int year, int month)
 static int64_t
 year_start(int year)
 {
-	int64_t		y = year - 1;
+	int64_t y = year - 1;
 
 	return y * 365 + y / 4 - y / 100 + y / 400;
 }
@@ -55,8 +55,8 @@ days_from_civil(Civil date)
 static Civil
 civil_from_days(int64_t days)
 {
-	Civil		date = {.month = 12};
-	int			in_year;
+	Civil date = {.month = 12};
+	int in_year;
 
 	/* The mean year never undershoots by more than one, so one step corrects it. */
 	date.year = (int) (days * 400 / 146097) + 1;
@@ -74,9 +74,9 @@ civil_from_days(int64_t days)
 bool
 tide_time_format(char out[TIDE_TIME_TEXT], int64_t unix_us)
 {
-	uint64_t	us;
-	unsigned	second;
-	Civil		date;
+	uint64_t us;
+	unsigned second;
+	Civil date;
 
 	out[0] = '\0';
 	if (unix_us < TIDE_TIME_MIN || unix_us > TIDE_TIME_MAX)
@@ -129,14 +129,14 @@ take_int(Cursor *c, int digits, int low, int high, int *value)
 static bool
 take_date(Cursor *c, int64_t *days)
 {
-	Civil		date;
+	Civil date;
 
 	if (!take_int(c, 4, 1, 9999, &date.year) || !take_char(c, "-") ||
 		!take_int(c, 2, 1, 12, &date.month) || !take_char(c, "-") ||
 		!take_int(c, 2, 1, 31, &date.day))
 		return false;
 	if (date.day > days_before[date.month] - days_before[date.month - 1] +
-		(date.month == 2 && is_leap(date.year)))
+					   (date.month == 2 && is_leap(date.year)))
 		return false;
 	*days = days_from_civil(date);
 	return true;
@@ -145,7 +145,7 @@ take_date(Cursor *c, int64_t *days)
 static bool
 take_fraction(Cursor *c, int *us)
 {
-	int			digits = 0;
+	int digits = 0;
 
 	*us = 0;
 	if (!take_char(c, "."))
@@ -165,13 +165,12 @@ take_fraction(Cursor *c, int *us)
 static bool
 take_clock(Cursor *c, int *seconds, int *us)
 {
-	int			hour;
-	int			minute;
-	int			second;
+	int hour;
+	int minute;
+	int second;
 
-	if (!take_int(c, 2, 0, 23, &hour) || !take_char(c, ":") ||
-		!take_int(c, 2, 0, 59, &minute) || !take_char(c, ":") ||
-		!take_int(c, 2, 0, 60, &second))
+	if (!take_int(c, 2, 0, 23, &hour) || !take_char(c, ":") || !take_int(c, 2, 0, 59, &minute) ||
+		!take_char(c, ":") || !take_int(c, 2, 0, 60, &second))
 		return false;
 	*seconds = hour * 3600 + minute * 60 + second;
 	return take_fraction(c, us);
@@ -180,9 +179,9 @@ take_clock(Cursor *c, int *seconds, int *us)
 static bool
 take_offset(Cursor *c, int *seconds)
 {
-	int			hour;
-	int			minute;
-	bool		west = c->p < c->end && *c->p == '-';
+	int hour;
+	int minute;
+	bool west = c->p < c->end && *c->p == '-';
 
 	*seconds = 0;
 	if (take_char(c, "Zz"))
@@ -199,12 +198,12 @@ take_offset(Cursor *c, int *seconds)
 bool
 tide_time_parse(const char *text, size_t len, int64_t *unix_us)
 {
-	Cursor		c = {text, text + len};
-	int64_t		days;
-	int64_t		total;
-	int			seconds;
-	int			us;
-	int			offset;
+	Cursor c = {text, text + len};
+	int64_t days;
+	int64_t total;
+	int seconds;
+	int us;
+	int offset;
 
 	if (!take_date(&c, &days) || !take_char(&c, "Tt ") || !take_clock(&c, &seconds, &us) ||
 		!take_offset(&c, &offset) || c.p != c.end)

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #define TIDE_TIME_TEXT 32
-#define TIDE_TIME_MIN INT64_C(-62135596800000000)	/* 0001-01-01T00:00:00.000000Z */
-#define TIDE_TIME_MAX INT64_C(253402300799999999)	/* 9999-12-31T23:59:59.999999Z */
+#define TIDE_TIME_MIN INT64_C(-62135596800000000) /* 0001-01-01T00:00:00.000000Z */
+#define TIDE_TIME_MAX INT64_C(253402300799999999) /* 9999-12-31T23:59:59.999999Z */
 
 /* 2026-11-21T08:15:30.123456Z; false and "" outside the years above. */
 extern bool tide_time_format(char out[TIDE_TIME_TEXT], int64_t unix_us);
@@ -26,4 +26,4 @@ extern bool tide_time_format(char out[TIDE_TIME_TEXT], int64_t unix_us);
  */
 extern bool tide_time_parse(const char *text, size_t len, int64_t *unix_us);
 
-#endif							/* TIDE_TIME_H */
+#endif /* TIDE_TIME_H */

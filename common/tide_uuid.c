@@ -15,8 +15,8 @@
 void
 tide_uuid7(uint8_t out[16], int64_t unix_us, const uint8_t random[8])
 {
-	uint64_t	ms;
-	unsigned	fraction;
+	uint64_t ms;
+	unsigned fraction;
 
 	if (unix_us < 0)
 		unix_us = 0;
@@ -31,15 +31,15 @@ tide_uuid7(uint8_t out[16], int64_t unix_us, const uint8_t random[8])
 	out[6] = (uint8_t) (0x70 | fraction >> 8);
 	out[7] = (uint8_t) (fraction & 0xFF);
 	memcpy(out + 8, random, 8);
-	out[8] = (uint8_t) ((out[8] & 0x3F) | 0x80);	/* variant 10 */
+	out[8] = (uint8_t) ((out[8] & 0x3F) | 0x80); /* variant 10 */
 }
 
 bool
 tide_uuid7_unix_us(const uint8_t uuid[16], int64_t *unix_us)
 {
-	uint64_t	ms = 0;
-	unsigned	fraction;
-	unsigned	us;
+	uint64_t ms = 0;
+	unsigned fraction;
+	unsigned us;
 
 	if ((uuid[6] & 0xF0) != 0x70 || (uuid[8] & 0xC0) != 0x80)
 		return false;
@@ -77,14 +77,14 @@ tide_uuid_format(char out[TIDE_UUID_TEXT + 1], const uint8_t uuid[16])
 bool
 tide_uuid_parse(uint8_t out[16], const char *text, size_t len)
 {
-	uint8_t		uuid[16];
+	uint8_t uuid[16];
 
 	if (len != TIDE_UUID_TEXT)
 		return false;
 	for (int i = 0; i < 16; i++)
 	{
-		int			high;
-		int			low;
+		int high;
+		int low;
 
 		if (dash_before(i) && *text++ != '-')
 			return false;

@@ -17,22 +17,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+extern int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define CHECK(condition) \
-	do { \
-		if (!(condition)) \
-		{ \
+#define CHECK(condition)                                                            \
+	do                                                                              \
+	{                                                                               \
+		if (!(condition))                                                           \
+		{                                                                           \
 			fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition); \
-			abort(); \
-		} \
-	} while (0)
+			abort();                                                                \
+		}                                                                           \
+	}                                                                               \
+	while (0)
 
 /* The input as a C string of exactly its size on the heap, so that reading past it is seen. */
 static inline char *
 fuzz_string(const uint8_t *data, size_t size)
 {
-	char	   *s = malloc(size + 1);
+	char *s = malloc(size + 1);
 
 	CHECK(s != NULL);
 	if (size > 0)
@@ -41,4 +43,4 @@ fuzz_string(const uint8_t *data, size_t size)
 	return s;
 }
 
-#endif							/* TIDE_FUZZ_H */
+#endif /* TIDE_FUZZ_H */

@@ -11,13 +11,13 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	TideSpan	rest = {text, size};
-	TideSpan	url;
-	TideSpan	name;
+	char *text = fuzz_string(data, size);
+	TideSpan rest = {text, size};
+	TideSpan url;
+	TideSpan name;
 	TideSecretKind kind;
 	TideConninfoState state = tide_conninfo_scan(text);
-	char	   *more;
+	char *more;
 
 	/* A good string of settings stays good when a setting is added, and a password is seen then. */
 	more = malloc(size + 32);

@@ -11,9 +11,9 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	TideBuf		encoded;
-	TideBuf		decoded;
+	char *text = fuzz_string(data, size);
+	TideBuf encoded;
+	TideBuf decoded;
 
 	tide_buf_init(&encoded);
 	tide_buf_init(&decoded);

@@ -23,8 +23,8 @@ check_inside(TideSpan s, const char *text, size_t size, bool required)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	TideJsAck	ack;
+	char *text = fuzz_string(data, size);
+	TideJsAck ack;
 
 	if (tide_js_ack_parse(text, &ack))
 	{

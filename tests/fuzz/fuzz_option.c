@@ -14,8 +14,8 @@
 static void
 check_value(const TideOption *option, const char *value, size_t len)
 {
-	TideBuf		message;
-	TideBuf		hint;
+	TideBuf message;
+	TideBuf hint;
 
 	tide_buf_init(&message);
 	tide_buf_init(&hint);
@@ -48,11 +48,11 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const connectors[] = {"nats", "inbox", "stdout"};
-	TideSide	side = size > 0 && data[0] & 1 ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+	TideSide side = size > 0 && data[0] & 1 ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
 	const char *connector = connectors[size > 0 ? data[0] / 2 % 3 : 0];
 	const TideOption *option = NULL;
-	char	   *value;
-	double		number = 0;
+	char *value;
+	double number = 0;
 
 	if (size == 0)
 		return 0;
@@ -66,8 +66,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			CHECK(number >= (double) option->min && number <= (double) option->max);
 	}
 	{
-		TideBuf		message;
-		TideBuf		hint;
+		TideBuf message;
+		TideBuf hint;
 
 		tide_buf_init(&message);
 		tide_buf_init(&hint);

@@ -11,7 +11,7 @@
 static bool
 parse(const uint8_t *data, size_t size, uint64_t **xip, TideSnapshot *snapshot)
 {
-	size_t		max = tide_snapshot_max_xip((const char *) data, size);
+	size_t max = tide_snapshot_max_xip((const char *) data, size);
 
 	*xip = malloc(max * sizeof(uint64_t));
 	CHECK(*xip != NULL);
@@ -31,8 +31,8 @@ parse(const uint8_t *data, size_t size, uint64_t **xip, TideSnapshot *snapshot)
 static void
 check_text(const TideSnapshot *snapshot)
 {
-	TideBuf		text;
-	uint64_t   *xip;
+	TideBuf text;
+	uint64_t *xip;
 	TideSnapshot again;
 
 	tide_buf_init(&text);
@@ -54,8 +54,9 @@ contains_model(const TideSnapshot *later, const TideSnapshot *earlier)
 	{
 		for (size_t j = 0; j < both[i]->n_xip + 2; j++)
 		{
-			uint64_t	at = j < both[i]->n_xip ? both[i]->xip[j] :
-				j == both[i]->n_xip ? both[i]->xmin : both[i]->xmax;
+			uint64_t at = j < both[i]->n_xip	? both[i]->xip[j]
+						  : j == both[i]->n_xip ? both[i]->xmin
+												: both[i]->xmax;
 
 			for (uint64_t xid = at - 1; xid != at + 2; xid++)
 			{
@@ -72,9 +73,9 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const uint8_t *bar = size > 0 ? memchr(data, '|', size) : NULL;
-	size_t		first = bar != NULL ? (size_t) (bar - data) : size;
-	uint64_t   *xip_a = NULL;
-	uint64_t   *xip_b = NULL;
+	size_t first = bar != NULL ? (size_t) (bar - data) : size;
+	uint64_t *xip_a = NULL;
+	uint64_t *xip_b = NULL;
 	TideSnapshot a;
 	TideSnapshot b;
 

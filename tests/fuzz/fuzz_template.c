@@ -30,13 +30,13 @@ static void
 check_render(const TideTemplate *tpl, const char *value, size_t len)
 {
 	TideTemplateValues values;
-	TideBuf		subject;
-	TideBuf		stream;
+	TideBuf subject;
+	TideBuf stream;
 
 	for (int i = 0; i < TIDE_N_VARS; i++)
-		values.value[i] = (TideSpan) {value, len};
-	values.value[TIDE_VAR_OUTBOX] = (TideSpan) {"o-x", 3};
-	values.value[TIDE_VAR_REGION] = (TideSpan) {"us", 2};
+		values.value[i] = (TideSpan){value, len};
+	values.value[TIDE_VAR_OUTBOX] = (TideSpan){"o-x", 3};
+	values.value[TIDE_VAR_REGION] = (TideSpan){"us", 2};
 	tide_buf_init(&subject);
 	tide_buf_init(&stream);
 	CHECK(tide_template_stream_subject(tpl, "o-x", "us", &stream));
@@ -57,11 +57,11 @@ check_render(const TideTemplate *tpl, const char *value, size_t len)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	char	   *bar = memchr(text, '|', size);
-	size_t		len = bar != NULL ? (size_t) (bar - text) : size;
-	char	   *value = bar != NULL ? bar + 1 : text + size;
-	size_t		value_len = (size_t) (text + size - value);
+	char *text = fuzz_string(data, size);
+	char *bar = memchr(text, '|', size);
+	size_t len = bar != NULL ? (size_t) (bar - text) : size;
+	char *value = bar != NULL ? bar + 1 : text + size;
+	size_t value_len = (size_t) (text + size - value);
 	TideTemplate *tpl = malloc(sizeof(*tpl));
 	TideTemplateError error = {.position = SIZE_MAX};
 

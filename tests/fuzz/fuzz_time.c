@@ -11,10 +11,10 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	char		formatted[TIDE_TIME_TEXT];
-	int64_t		us;
-	int64_t		again;
+	char *text = fuzz_string(data, size);
+	char formatted[TIDE_TIME_TEXT];
+	int64_t us;
+	int64_t again;
 
 	if (tide_time_parse(text, size, &us))
 	{

@@ -12,11 +12,11 @@
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char	   *text = fuzz_string(data, size);
-	uint8_t		uuid[16];
-	char		formatted[TIDE_UUID_TEXT + 1];
-	int64_t		us;
-	int64_t		back;
+	char *text = fuzz_string(data, size);
+	uint8_t uuid[16];
+	char formatted[TIDE_UUID_TEXT + 1];
+	int64_t us;
+	int64_t back;
 
 	if (tide_uuid_parse(uuid, text, size))
 	{

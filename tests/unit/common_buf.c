@@ -20,9 +20,9 @@ limited_resize(void *ptr, size_t size)
 static void
 grows(void **state)
 {
-	TideBuf		buf;
-	char		expected[3000] = "";
-	size_t		len = 0;
+	TideBuf buf;
+	char expected[3000] = "";
+	size_t len = 0;
 
 	(void) state;
 	tide_buf_init(&buf);
@@ -46,7 +46,7 @@ grows(void **state)
 static void
 failure_is_sticky(void **state)
 {
-	TideBuf		buf;
+	TideBuf buf;
 
 	(void) state;
 	allowed = 64;
@@ -55,7 +55,7 @@ failure_is_sticky(void **state)
 	for (int i = 0; i < 100 && !buf.oom; i++)
 		tide_buf_append_str(&buf, "0123456789");
 	assert_true(buf.oom);
-	assert_int_equal(buf.len, 54);	/* 4 + 5 * 10, as the next would need 65 with the NUL */
+	assert_int_equal(buf.len, 54); /* 4 + 5 * 10, as the next would need 65 with the NUL */
 	assert_false(tide_buf_append_char(&buf, 'x'));
 	assert_false(tide_buf_printf(&buf, "%s", "x"));
 	assert_int_equal(buf.len, 54);
@@ -67,7 +67,7 @@ failure_is_sticky(void **state)
 static void
 refuses_impossible_sizes(void **state)
 {
-	TideBuf		buf;
+	TideBuf buf;
 
 	(void) state;
 	tide_buf_init(&buf);
@@ -81,8 +81,8 @@ refuses_impossible_sizes(void **state)
 static void
 fixed_memory_is_cut(void **state)
 {
-	char		memory[8];
-	TideBuf		buf;
+	char memory[8];
+	TideBuf buf;
 
 	(void) state;
 	tide_buf_init_fixed(&buf, memory, sizeof(memory));
@@ -106,13 +106,14 @@ fixed_memory_is_cut(void **state)
 static void
 fixed_memory_keeps_utf8(void **state)
 {
-	static const char text[] = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z\xF0\x9F\x98\x80\xE2\x82\xAC\xC3\xA9";
-	char		memory[sizeof(text)];
+	static const char text[] =
+		"a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z\xF0\x9F\x98\x80\xE2\x82\xAC\xC3\xA9";
+	char memory[sizeof(text)];
 
 	(void) state;
 	for (size_t size = 1; size <= sizeof(text); size++)
 	{
-		TideBuf		buf;
+		TideBuf buf;
 
 		for (int by_printf = 0; by_printf < 2; by_printf++)
 		{

@@ -16,7 +16,7 @@ conninfos(void **state)
 	{
 		const char *text;
 		TideConninfoState expected;
-	}			cases[] = {
+	} cases[] = {
 		/* keyword = value */
 		{"", TIDE_CONNINFO_OK},
 		{"  ", TIDE_CONNINFO_OK},
@@ -27,7 +27,7 @@ conninfos(void **state)
 		{"passfile=/a/b sslpasswordx=1", TIDE_CONNINFO_OK},
 		{"dbname=password", TIDE_CONNINFO_OK},
 		{"dbname='password=x'", TIDE_CONNINFO_OK},
-		{"dbname=a\\ password=x", TIDE_CONNINFO_OK},	/* one value: "a password=x" */
+		{"dbname=a\\ password=x", TIDE_CONNINFO_OK}, /* one value: "a password=x" */
 		{"dbname='a\\'' user=x", TIDE_CONNINFO_OK},
 		{"options='-c x=y'", TIDE_CONNINFO_OK},
 		{"host= password=x", TIDE_CONNINFO_OK}, /* host is "password=x" */
@@ -58,7 +58,8 @@ conninfos(void **state)
 		/* URIs */
 		{"postgres://", TIDE_CONNINFO_OK},
 		{"postgresql://host", TIDE_CONNINFO_OK},
-		{"postgresql://user@host:5432/db?sslmode=require&target_session_attrs=any", TIDE_CONNINFO_OK},
+		{"postgresql://user@host:5432/db?sslmode=require&target_session_attrs=any",
+		 TIDE_CONNINFO_OK},
 		{"postgresql://user:@host/db", TIDE_CONNINFO_OK},
 		{"postgres://[::1]:5432,b:5433/db", TIDE_CONNINFO_OK},
 		{"postgres:///db?host=/tmp", TIDE_CONNINFO_OK},
@@ -102,7 +103,8 @@ conninfos(void **state)
 static void
 passwords_are_found(void **state)
 {
-	static const char *const before[] = {"", "host=a ", "host='a b'\t", "dbname='\\'' ", "user=\\'x "};
+	static const char *const before[] = {"", "host=a ", "host='a b'\t", "dbname='\\'' ",
+										 "user=\\'x "};
 	static const char *const equals[] = {"=", " =", "= ", "\t=\n"};
 	static const char *const values[] = {"x", "'x'", "\\'", "'\\''", "'\\\\'", "x'"};
 	static const char *const after[] = {"", " host=b", " dbname='c d'"};
@@ -115,7 +117,7 @@ passwords_are_found(void **state)
 		const char *e = equals[test_below(LENGTH(equals))];
 		const char *v = values[test_below(LENGTH(values))];
 		const char *a = after[test_below(LENGTH(after))];
-		char		text[200];
+		char text[200];
 
 		snprintf(text, sizeof(text), "%spassword%s%s%s", b, e, v, a);
 		if (tide_conninfo_scan(text) != TIDE_CONNINFO_PASSWORD)
@@ -130,11 +132,12 @@ static void
 secrets(void **state)
 {
 	static const char *const bad[] = {
-		"", "secret", "env:", "env:1A", "env:A-B", "env:A B", "env: A", "ENV:A", "file:", "file:a/b",
-		"file:/", "file:/a/", "file://", "file:/a\nb", "file:~/a", "vault:x", "env:A\n",
+		"",		   "secret",	 "env:",	 "env:1A",	 "env:A-B", "env:A B",
+		"env: A",  "ENV:A",		 "file:",	 "file:a/b", "file:/",	"file:/a/",
+		"file://", "file:/a\nb", "file:~/a", "vault:x",	 "env:A\n",
 	};
 	TideSecretKind kind;
-	TideSpan	name;
+	TideSpan name;
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(bad); i++)
@@ -160,7 +163,7 @@ urls(void **state)
 	{
 		const char *url;
 		TideUrlState expected;
-	}			cases[] = {
+	} cases[] = {
 		{"nats://nats-us:4222", TIDE_URL_OK},
 		{"tls://a.example.org", TIDE_URL_OK},
 		{"nats://127.0.0.1:65535", TIDE_URL_OK},
@@ -193,7 +196,7 @@ urls(void **state)
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		TideUrlState got = tide_url_check((TideSpan) {cases[i].url, strlen(cases[i].url)});
+		TideUrlState got = tide_url_check((TideSpan){cases[i].url, strlen(cases[i].url)});
 
 		if (got != cases[i].expected)
 			fail_msg("\"%s\": %d, not %d", cases[i].url, (int) got, (int) cases[i].expected);
@@ -207,17 +210,18 @@ url_lists(void **state)
 	{
 		const char *list;
 		const char *joined;
-	}			cases[] = {
-		{"a", "<a>"}, {"a,b", "<a><b>"}, {" a , b\t,c ", "<a><b><c>"}, {"", "<>"}, {",", "<><>"},
-		{"a,,b,", "<a><><b><>"}, {"   ", "<>"},
+	} cases[] = {
+		{"a", "<a>"},  {"a,b", "<a><b>"}, {" a , b\t,c ", "<a><b><c>"},
+		{"", "<>"},	   {",", "<><>"},	  {"a,,b,", "<a><><b><>"},
+		{"   ", "<>"},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		TideSpan	rest = {cases[i].list, strlen(cases[i].list)};
-		TideSpan	url;
-		TideBuf		joined;
+		TideSpan rest = {cases[i].list, strlen(cases[i].list)};
+		TideSpan url;
+		TideBuf joined;
 
 		tide_buf_init(&joined);
 		while (tide_url_next(&rest, &url))
@@ -231,10 +235,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(conninfos),
-		cmocka_unit_test(passwords_are_found),
-		cmocka_unit_test(secrets),
-		cmocka_unit_test(urls),
+		cmocka_unit_test(conninfos), cmocka_unit_test(passwords_are_found),
+		cmocka_unit_test(secrets),	 cmocka_unit_test(urls),
 		cmocka_unit_test(url_lists),
 	};
 

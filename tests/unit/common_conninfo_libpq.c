@@ -12,21 +12,23 @@
 #include "tide_conninfo.h"
 
 static const char *const keyword_pieces[] = {
-	"password", "pass%77ord", "sslpassword", "host", "dbname", "user", "port", "=", "=", "=", " ",
-	" ", "'", "\\", "\\'", "x", "5432", "\t", "\n", "@", "/", "&", "%",
+	"password", "pass%77ord", "sslpassword", "host", "dbname", "user", "port", "=",
+	"=",		"=",		  " ",			 " ",	 "'",	   "\\",   "\\'",  "x",
+	"5432",		"\t",		  "\n",			 "@",	 "/",	   "&",	   "%",
 };
 
 static const char *const uri_pieces[] = {
-	"password", "pass%77ord", "p%61ssword", "sslpassword", "host", "dbname", "user", "=", "=", "&",
-	"?", "@", ":", "/", ",", "[::1]", "[", "]", "x", "5432", "%20", "%", "%00", " ", "'",
+	"password", "pass%77ord", "p%61ssword", "sslpassword", "host", "dbname", "user",  "=", "=",
+	"&",		"?",		  "@",			":",		   "/",	   ",",		 "[::1]", "[", "]",
+	"x",		"5432",		  "%20",		"%",		   "%00",  " ",		 "'",
 };
 
 static bool
 libpq_password(const char *text, bool *parsed)
 {
-	char	   *error = NULL;
+	char *error = NULL;
 	PQconninfoOption *options = PQconninfoParse(text, &error);
-	bool		found = false;
+	bool found = false;
 
 	*parsed = options != NULL;
 	for (PQconninfoOption *o = options; o != NULL && o->keyword != NULL; o++)
@@ -39,14 +41,14 @@ libpq_password(const char *text, bool *parsed)
 	return found;
 }
 
-static int	n_parsed;
-static int	n_password;
+static int n_parsed;
+static int n_password;
 
 static void
 compare(const char *text)
 {
-	bool		parsed;
-	bool		password = libpq_password(text, &parsed);
+	bool parsed;
+	bool password = libpq_password(text, &parsed);
 	TideConninfoState state = tide_conninfo_scan(text);
 
 	n_parsed += parsed;
@@ -57,7 +59,7 @@ compare(const char *text)
 		fail_msg("refused \"%s\"", text);
 	if (password && state == TIDE_CONNINFO_OK)
 		fail_msg("password missed in \"%s\"", text);
-	/* Given twice, the last counts for libpq; we refuse any in clear.  But none must be imagined. */
+	/* Given twice, libpq takes the last, we refuse any in clear.  But none must be imagined. */
 	if (parsed && !password && state == TIDE_CONNINFO_PASSWORD && strstr(text, "ord") == NULL)
 		fail_msg("password imagined in \"%s\"", text);
 }
@@ -77,8 +79,8 @@ keywords(void **state)
 	n_parsed = n_password = 0;
 	for (int run = 0; run < 300000; run++)
 	{
-		char		text[256] = "";
-		size_t		len = 0;
+		char text[256] = "";
+		size_t len = 0;
 
 		if (test_below(2) == 0)
 			len = (size_t) snprintf(text, sizeof(text), "password=");
@@ -98,10 +100,10 @@ uris(void **state)
 	n_parsed = n_password = 0;
 	for (int run = 0; run < 300000; run++)
 	{
-		char		text[256];
-		size_t		len = (size_t) snprintf(text, sizeof(text), "%s://%s",
-											test_below(2) ? "postgres" : "postgresql",
-											test_below(4) ? "" : "u:x@");
+		char text[256];
+		size_t len = (size_t) snprintf(text, sizeof(text), "%s://%s",
+									   test_below(2) ? "postgres" : "postgresql",
+									   test_below(4) ? "" : "u:x@");
 
 		for (size_t n = 1 + test_below(10); n > 0; n--)
 			len += (size_t) snprintf(text + len, sizeof(text) - len, "%s",

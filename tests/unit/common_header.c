@@ -15,7 +15,7 @@ encodes(void **state)
 	{
 		const char *plain;
 		const char *encoded;
-	}			cases[] = {
+	} cases[] = {
 		{"", ""},
 		{"plain-Text_1.2/3;a=b", "plain-Text_1.2/3;a=b"},
 		{"a b", "a%20b"},
@@ -29,7 +29,7 @@ encodes(void **state)
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		TideBuf		out;
+		TideBuf out;
 
 		tide_buf_init(&out);
 		assert_true(tide_header_encode(&out, cases[i].plain, strlen(cases[i].plain)));
@@ -41,8 +41,9 @@ encodes(void **state)
 static void
 decodes_strictly(void **state)
 {
-	static const char *const bad[] = {"%", "%4", "a%4", "%zz", "%4z", "%z4", "a\r", "\n", "%%41", "%-1"};
-	TideBuf		out;
+	static const char *const bad[] = {"%",	 "%4",	"a%4", "%zz",  "%4z",
+									  "%z4", "a\r", "\n",  "%%41", "%-1"};
+	TideBuf out;
 
 	(void) state;
 	tide_buf_init(&out);
@@ -67,10 +68,10 @@ round_trips(void **state)
 	test_seed("round_trips");
 	for (int run = 0; run < 20000; run++)
 	{
-		char		plain[64];
-		size_t		len = test_below(sizeof(plain));
-		TideBuf		encoded;
-		TideBuf		decoded;
+		char plain[64];
+		size_t len = test_below(sizeof(plain));
+		TideBuf encoded;
+		TideBuf decoded;
 
 		test_bytes(plain, len);
 		tide_buf_init(&encoded);
@@ -89,11 +90,15 @@ round_trips(void **state)
 static void
 names(void **state)
 {
-	static const char *const good[] = {"traceparent", "X-Request-Id", "a", "a!#$%&'*+-.^_`|~9", "cemetery",
-	"natsy", "tide", "nats", "Content-Typed", "content-encoding"};
-	static const char *const bad[] = {"", "a b", "a:b", "a\r", "a\"", "a(b)", "caf\xC3\xA9", "Nats-Msg-Id",
-	"NATS-x", "ce-id", "CE-Source", "tide-op", "Tide-", "nats-", "Content-Type", "content-type", "a/b", "a=b"};
-	char		longest[TIDE_HEADER_NAME_MAX + 1];
+	static const char *const good[] = {
+		"traceparent", "X-Request-Id", "a",	   "a!#$%&'*+-.^_`|~9", "cemetery",
+		"natsy",	   "tide",		   "nats", "Content-Typed",		"content-encoding"};
+	static const char *const bad[] = {
+		"",		  "a b",   "a:b",		"a\r",	   "a\"",	"a(b)",	 "caf\xC3\xA9",	 "Nats-Msg-Id",
+		"NATS-x", "ce-id", "CE-Source", "tide-op", "Tide-", "nats-", "Content-Type", "content-type",
+		"a/b",	  "a=b",
+	};
+	char longest[TIDE_HEADER_NAME_MAX + 1];
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(good); i++)

@@ -28,17 +28,20 @@ parses(void **state)
 		const char *reply;
 		const char *domain;
 		const char *account;
-	}			cases[] = {
+	} cases[] = {
 		{"$JS.ACK.ORDERS.us-east-replica.1.22.333.1645557742000000001.4", NULL, NULL},
-		{"$JS.ACK._.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4", NULL, "AbCd1234"},
-		{"$JS.ACK.us.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4", "us", "AbCd1234"},
-		{"$JS.ACK.us.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4.xyz", "us", "AbCd1234"},
+		{"$JS.ACK._.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4", NULL,
+		 "AbCd1234"},
+		{"$JS.ACK.us.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4", "us",
+		 "AbCd1234"},
+		{"$JS.ACK.us.AbCd1234.ORDERS.us-east-replica.1.22.333.1645557742000000001.4.xyz", "us",
+		 "AbCd1234"},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		TideJsAck	ack;
+		TideJsAck ack;
 
 		assert_true(tide_js_ack_parse(cases[i].reply, &ack));
 		assert_span(ack.domain, cases[i].domain);
@@ -57,14 +60,27 @@ static void
 refuses(void **state)
 {
 	static const char *const bad[] = {
-		"", ".", "$JS.ACK", "$JS.ACK.s.c.1.2.3.4", "$JS.ACK.s.c.1.2.3.4.5.6",
-		"$JS.NAK.s.c.1.2.3.4.5", "$js.ACK.s.c.1.2.3.4.5", "$JS.ACK.s.c.1.2.3.4.", "$JS.ACK..c.1.2.3.4.5",
-		"$JS.ACK.s.c.x.2.3.4.5", "$JS.ACK.s.c.1.2.3.4.-5", "$JS.ACK.s.c.1.2.3.9223372036854775808.5",
-		"$JS.ACK.s.c.1.18446744073709551616.3.4.5", "$JS.ACK.d.a.s.c.1.2.3.4.5.t.u",
-		"$JS.ACK.d.a.s.c.1.2.3.4.x", "$JS.ACK.d.a.s.c.1.2.3.4.5.", "_INBOX.abc.1",
-		"............", "$JS.ACK.s.c.1.2.3.4.5 ",
+		"",
+		".",
+		"$JS.ACK",
+		"$JS.ACK.s.c.1.2.3.4",
+		"$JS.ACK.s.c.1.2.3.4.5.6",
+		"$JS.NAK.s.c.1.2.3.4.5",
+		"$js.ACK.s.c.1.2.3.4.5",
+		"$JS.ACK.s.c.1.2.3.4.",
+		"$JS.ACK..c.1.2.3.4.5",
+		"$JS.ACK.s.c.x.2.3.4.5",
+		"$JS.ACK.s.c.1.2.3.4.-5",
+		"$JS.ACK.s.c.1.2.3.9223372036854775808.5",
+		"$JS.ACK.s.c.1.18446744073709551616.3.4.5",
+		"$JS.ACK.d.a.s.c.1.2.3.4.5.t.u",
+		"$JS.ACK.d.a.s.c.1.2.3.4.x",
+		"$JS.ACK.d.a.s.c.1.2.3.4.5.",
+		"_INBOX.abc.1",
+		"............",
+		"$JS.ACK.s.c.1.2.3.4.5 ",
 	};
-	TideJsAck	ack = {.delivered = 42};
+	TideJsAck ack = {.delivered = 42};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(bad); i++)

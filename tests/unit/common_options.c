@@ -33,8 +33,8 @@ get(void *arg, const char *key)
 
 typedef struct Words
 {
-	TideBuf		message;
-	TideBuf		hint;
+	TideBuf message;
+	TideBuf hint;
 } Words;
 
 static void
@@ -54,8 +54,8 @@ words_free(Words *words)
 static void
 assert_has(const TideBuf *buf, const char *part)
 {
-	if (strstr(tide_buf_cstr(buf), part) == NULL)
-		fail_msg("\"%s\" is not in \"%s\"", part, tide_buf_cstr(buf));
+	if (part == NULL || strstr(tide_buf_cstr(buf), part) == NULL)
+		fail_msg("\"%s\" is not in \"%s\"", part != NULL ? part : "(nothing)", tide_buf_cstr(buf));
 }
 
 static void
@@ -63,10 +63,12 @@ table_is_sound(void **state)
 {
 	static const struct
 	{
-		TideSide	side;
+		TideSide side;
 		const char *connector;
-	}			all[] = {
-		{TIDE_SIDE_SINK, "nats"}, {TIDE_SIDE_SINK, "inbox"}, {TIDE_SIDE_SINK, "stdout"},
+	} all[] = {
+		{TIDE_SIDE_SINK, "nats"},
+		{TIDE_SIDE_SINK, "inbox"},
+		{TIDE_SIDE_SINK, "stdout"},
 		{TIDE_SIDE_SOURCE, "nats"},
 	};
 
@@ -79,7 +81,7 @@ table_is_sound(void **state)
 		while ((option = tide_option_next(all[i].side, all[i].connector, option)) != NULL)
 		{
 			const char *text = option->default_text;
-			Words		words;
+			Words words;
 
 			/* A key occurs once per connector and side, or find would hide the second. */
 			assert_ptr_equal(tide_option_find(all[i].side, all[i].connector, option->key), option);
@@ -115,8 +117,10 @@ finds_by_side_and_connector(void **state)
 	assert_null(tide_option_find(TIDE_SIDE_SINK, NULL, "url"));
 	assert_non_null(tide_option_find(TIDE_SIDE_SINK, NULL, "batch_size"));
 	assert_null(tide_option_find(TIDE_SIDE_SOURCE, "nats", "sink_type"));
-	assert_int_equal(tide_option_default_int(tide_option_find(TIDE_SIDE_SINK, "nats", "batch_size")), 1000);
-	assert_int_equal(tide_option_default_int(tide_option_find(TIDE_SIDE_SINK, "nats", "max_bytes")), -1);
+	assert_int_equal(
+		tide_option_default_int(tide_option_find(TIDE_SIDE_SINK, "nats", "batch_size")), 1000);
+	assert_int_equal(tide_option_default_int(tide_option_find(TIDE_SIDE_SINK, "nats", "max_bytes")),
+					 -1);
 	assert_int_equal(tide_option_default_int(tide_option_find(TIDE_SIDE_SINK, "nats", "url")), 0);
 	assert_true(tide_option_default_bool(tide_option_find(TIDE_SIDE_SINK, "nats", "provision")));
 	assert_false(tide_option_default_bool(tide_option_find(TIDE_SIDE_SINK, "nats", "tls")));
@@ -124,13 +128,19 @@ finds_by_side_and_connector(void **state)
 }
 
 static const Pair publish[MAX_PAIRS] = {
-	{"sink_type", "nats"}, {"url", "nats://nats-us:4222"},
-	{"subject_template", "orders.{op}.us-east"}, {"stream", "ORDERS"},
+	{"sink_type", "nats"},
+	{"url", "nats://nats-us:4222"},
+	{"subject_template", "orders.{op}.us-east"},
+	{"stream", "ORDERS"},
 };
 
 static const Pair subscribe[MAX_PAIRS] = {
-	{"source_type", "nats"}, {"url", "nats://nats-us:4222"}, {"subject", "orders.*.eu-west"},
-	{"stream", "ORDERS"}, {"consumer_group", "us-east-replica"}, {"durable_name", "us-east-replica"},
+	{"source_type", "nats"},
+	{"url", "nats://nats-us:4222"},
+	{"subject", "orders.*.eu-west"},
+	{"stream", "ORDERS"},
+	{"consumer_group", "us-east-replica"},
+	{"durable_name", "us-east-replica"},
 };
 
 static void
@@ -141,7 +151,8 @@ check_config(TideSide side, const Pair *pairs)
 		const TideOption *option = tide_option_find(side, "nats", pairs[i].key);
 
 		assert_non_null(option);
-		assert_true(tide_option_check_string(option, pairs[i].value, strlen(pairs[i].value), NULL, NULL));
+		assert_true(
+			tide_option_check_string(option, pairs[i].value, strlen(pairs[i].value), NULL, NULL));
 	}
 	assert_true(tide_options_check_set(side, "nats", get, (void *) (uintptr_t) pairs, NULL, NULL));
 }
@@ -159,12 +170,12 @@ strings(void **state)
 {
 	static const struct
 	{
-		TideSide	side;
+		TideSide side;
 		const char *connector;
 		const char *key;
 		const char *value;
-		const char *message;	/* NULL: taken; else a part of the message */
-	}			cases[] = {
+		const char *message; /* NULL: taken; else a part of the message */
+	} cases[] = {
 		{TIDE_SIDE_SINK, "nats", "sink_type", "stdout", NULL},
 		{TIDE_SIDE_SINK, "nats", "sink_type", "kafka", "can't be \"kafka\""},
 		{TIDE_SIDE_SOURCE, "nats", "source_type", "stdout", "can't be"},
@@ -181,7 +192,8 @@ strings(void **state)
 		{TIDE_SIDE_SINK, "nats", "stream", "caf\xC3\xA9", NULL},
 		{TIDE_SIDE_SINK, "nats", "stream", "\xFF", "UTF-8"},
 		{TIDE_SIDE_SINK, "nats", "subject_template", "{outbox}.{op}", NULL},
-		{TIDE_SIDE_SINK, "nats", "subject_template", "a.{oops}", "at character 3: unknown variable {oops}"},
+		{TIDE_SIDE_SINK, "nats", "subject_template", "a.{oops}",
+		 "at character 3: unknown variable {oops}"},
 		{TIDE_SIDE_SINK, "stdout", "subject_template", "a.", "at character 2"},
 		{TIDE_SIDE_SINK, "nats", "subject", "a.b", NULL},
 		{TIDE_SIDE_SINK, "nats", "subject", "a.*", "wildcard"},
@@ -211,14 +223,15 @@ strings(void **state)
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		const TideOption *option = tide_option_find(cases[i].side, cases[i].connector, cases[i].key);
-		Words		words;
-		bool		ok;
+		const TideOption *option = tide_option_find(cases[i].side, cases[i].connector,
+													cases[i].key);
+		Words words;
+		bool ok;
 
 		assert_non_null(option);
 		words_init(&words);
-		ok = tide_option_check_string(option, cases[i].value, strlen(cases[i].value), &words.message,
-									  &words.hint);
+		ok = tide_option_check_string(option, cases[i].value, strlen(cases[i].value),
+									  &words.message, &words.hint);
 		if (ok != (cases[i].message == NULL))
 			fail_msg("%s \"%s\": %s", cases[i].key, cases[i].value, tide_buf_cstr(&words.message));
 		assert_int_equal(words.message.len > 0, !ok);
@@ -230,8 +243,9 @@ strings(void **state)
 			assert_null(strstr(tide_buf_cstr(&words.message), "hush"));
 			assert_null(strstr(tide_buf_cstr(&words.hint), "hush"));
 		}
-		assert_int_equal(tide_option_check_string(option, cases[i].value, strlen(cases[i].value), NULL,
-												  NULL), ok);
+		assert_int_equal(
+			tide_option_check_string(option, cases[i].value, strlen(cases[i].value), NULL, NULL),
+			ok);
 		words_free(&words);
 	}
 }
@@ -239,7 +253,7 @@ strings(void **state)
 static void
 long_strings(void **state)
 {
-	char		value[5000];
+	char value[5000];
 	const TideOption *user = tide_option_find(TIDE_SIDE_SINK, "nats", "user");
 	const TideOption *stream = tide_option_find(TIDE_SIDE_SINK, "nats", "stream");
 
@@ -258,24 +272,36 @@ numbers(void **state)
 	static const struct
 	{
 		const char *key;
-		double		value;
-		bool		ok;
-	}			cases[] = {
-		{"batch_size", 1, true}, {"batch_size", 10000, true}, {"batch_size", 0, false},
-		{"batch_size", 10001, false}, {"batch_size", 1.5, false}, {"batch_size", -1e308, false},
-		{"max_bytes", -1, true}, {"max_bytes", 9007199254740991.0, true}, {"max_bytes", 1e300, false},
-		{"max_bytes", -2, false}, {"duplicate_window", 0.5, false}, {"duplicate_window", 1.5, true},
-		{"max_age", 0, true}, {"replicas", 6, false}, {"url", 1, false}, {"tls", 1, false},
+		double value;
+		bool ok;
+	} cases[] = {
+		{"batch_size", 1, true},
+		{"batch_size", 10000, true},
+		{"batch_size", 0, false},
+		{"batch_size", 10001, false},
+		{"batch_size", 1.5, false},
+		{"batch_size", -1e308, false},
+		{"max_bytes", -1, true},
+		{"max_bytes", 9007199254740991.0, true},
+		{"max_bytes", 1e300, false},
+		{"max_bytes", -2, false},
+		{"duplicate_window", 0.5, false},
+		{"duplicate_window", 1.5, true},
+		{"max_age", 0, true},
+		{"replicas", 6, false},
+		{"url", 1, false},
+		{"tls", 1, false},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
 		const TideOption *option = tide_option_find(TIDE_SIDE_SINK, "nats", cases[i].key);
-		Words		words;
+		Words words;
 
 		words_init(&words);
-		if (tide_option_check_number(option, cases[i].value, &words.message, &words.hint) != cases[i].ok)
+		if (tide_option_check_number(option, cases[i].value, &words.message, &words.hint) !=
+			cases[i].ok)
 			fail_msg("%s %g", cases[i].key, cases[i].value);
 		if (!cases[i].ok)
 			assert_has(&words.message, cases[i].key);
@@ -290,17 +316,17 @@ numbers(void **state)
 	}
 }
 
-/* The tutorial's configuration with one key changed (value NULL: removed) and maybe another added. */
+/* The tutorial's configuration with one key changed (value NULL: removed), maybe two. */
 static void
 rules(void **state)
 {
 	static const struct
 	{
-		TideSide	side;
-		Pair		change;
-		Pair		more;
-		const char *message;	/* NULL: fine */
-	}			cases[] = {
+		TideSide side;
+		Pair change;
+		Pair more;
+		const char *message; /* NULL: fine */
+	} cases[] = {
 		{TIDE_SIDE_SINK, {"url", NULL}, {0}, "\"url\" is missing"},
 		{TIDE_SIDE_SINK, {"stream", NULL}, {0}, "\"stream\" is missing"},
 		{TIDE_SIDE_SINK, {"sink_type", NULL}, {0}, "\"sink_type\" is missing"},
@@ -311,7 +337,10 @@ rules(void **state)
 		{TIDE_SIDE_SOURCE, {"durable_name", NULL}, {0}, NULL},
 		{TIDE_SIDE_SOURCE, {"consumer_group", NULL}, {0}, NULL},
 		{TIDE_SIDE_SOURCE, {"consumer_group", "other"}, {0}, "must be the same"},
-		{TIDE_SIDE_SOURCE, {"durable_name", NULL}, {"consumer_group", NULL}, "\"durable_name\" is missing"},
+		{TIDE_SIDE_SOURCE,
+		 {"durable_name", NULL},
+		 {"consumer_group", NULL},
+		 "\"durable_name\" is missing"},
 		{TIDE_SIDE_SOURCE, {"peer_domain", "eu"}, {"domain", "us"}, NULL},
 		{TIDE_SIDE_SOURCE, {"peer_domain", "us"}, {"domain", "us"}, "must not be the same"},
 		{TIDE_SIDE_SINK, {"user", "u"}, {0}, "\"user\" can't be used without \"password\""},
@@ -322,7 +351,10 @@ rules(void **state)
 		{TIDE_SIDE_SINK, {"tls_cert_file", "/c"}, {"tls_key_file", "/k"}, NULL},
 		{TIDE_SIDE_SINK, {"duplicate_window", "604801"}, {0}, "must not be greater"},
 		{TIDE_SIDE_SINK, {"duplicate_window", "604800"}, {0}, NULL},
-		{TIDE_SIDE_SINK, {"duplicate_window", "3601"}, {"max_age", "3600.5"}, "must not be greater"},
+		{TIDE_SIDE_SINK,
+		 {"duplicate_window", "3601"},
+		 {"max_age", "3600.5"},
+		 "must not be greater"},
 		{TIDE_SIDE_SINK, {"duplicate_window", "999999"}, {"max_age", "0"}, NULL},
 		{TIDE_SIDE_SINK, {"max_age", "60"}, {0}, NULL},
 	};
@@ -331,11 +363,11 @@ rules(void **state)
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
 		/* get() finds the first, so the changes go before the rest. */
-		Pair		pairs[MAX_PAIRS] = {cases[i].change, cases[i].more};
+		Pair pairs[MAX_PAIRS] = {cases[i].change, cases[i].more};
 		const Pair *rest = cases[i].side == TIDE_SIDE_SINK ? publish : subscribe;
-		size_t		n = cases[i].more.key != NULL ? 2 : 1;
-		Words		words;
-		bool		ok;
+		size_t n = cases[i].more.key != NULL ? 2 : 1;
+		Words words;
+		bool ok;
 
 		for (; n < MAX_PAIRS && rest->key != NULL; n++, rest++)
 			pairs[n] = *rest;
@@ -355,10 +387,10 @@ unknown_things(void **state)
 {
 	static const struct
 	{
-		TideSide	side;
+		TideSide side;
 		const char *key;
 		const char *hint;
-	}			cases[] = {
+	} cases[] = {
 		{TIDE_SIDE_SINK, "subject_tempalte", "Did you mean \"subject_template\"?"},
 		{TIDE_SIDE_SINK, "urls", "Did you mean \"url\"?"},
 		{TIDE_SIDE_SINK, "Stream", "Did you mean \"stream\"?"},
@@ -368,8 +400,8 @@ unknown_things(void **state)
 		{TIDE_SIDE_SINK, "zzz", "The options are: sink_type, batch_size, "},
 		{TIDE_SIDE_SINK, "", "The options are: "},
 	};
-	Words		words;
-	char		key[200];
+	Words words;
+	char key[200];
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
@@ -400,21 +432,18 @@ unknown_things(void **state)
 	tide_connector_unknown(TIDE_SIDE_SOURCE, NULL, &words.message, &words.hint);
 	assert_has(&words.message, "\"source_type\" is missing");
 	words_free(&words);
-	assert_false(tide_options_check_set(TIDE_SIDE_SINK, "kafka", get, (void *) (uintptr_t) publish, NULL, NULL));
+	assert_false(tide_options_check_set(TIDE_SIDE_SINK, "kafka", get, (void *) (uintptr_t) publish,
+										NULL, NULL));
 }
 
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(table_is_sound),
-		cmocka_unit_test(finds_by_side_and_connector),
-		cmocka_unit_test(tutorial_passes),
-		cmocka_unit_test(strings),
-		cmocka_unit_test(long_strings),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(rules),
-		cmocka_unit_test(unknown_things),
+		cmocka_unit_test(table_is_sound),  cmocka_unit_test(finds_by_side_and_connector),
+		cmocka_unit_test(tutorial_passes), cmocka_unit_test(strings),
+		cmocka_unit_test(long_strings),	   cmocka_unit_test(numbers),
+		cmocka_unit_test(rules),		   cmocka_unit_test(unknown_things),
 	};
 
 	return cmocka_run_group_tests_name("common_options", tests, NULL, NULL);

@@ -15,15 +15,16 @@ static void
 parses(void **state)
 {
 	static const char *const good[] = {
-		"1:1:", "5:9:", "5:9:5", "5:9:5,6,8", "9:9:", "100:18446744073709551615:100,18446744073709551614",
+		"1:1:",		 "5:9:", "5:9:5",
+		"5:9:5,6,8", "9:9:", "100:18446744073709551615:100,18446744073709551614",
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(good); i++)
 	{
-		uint64_t	xip[MAX_XIP];
+		uint64_t xip[MAX_XIP];
 		TideSnapshot snapshot;
-		TideBuf		text;
+		TideBuf text;
 
 		assert_true(tide_snapshot_max_xip(good[i], strlen(good[i])) <= MAX_XIP);
 		assert_true(tide_snapshot_parse(good[i], strlen(good[i]), xip, MAX_XIP, &snapshot));
@@ -38,12 +39,41 @@ static void
 refuses(void **state)
 {
 	static const char *const bad[] = {
-		"", ":", "::", "5", "5:", "5:9", ":9:", "5::", "0:9:", "9:5:", "5:9:,", "5:9:5,", "5:9:,5",
-		"5:9:5,,6", "5:9:6,5", "5:9:5,5", "5:9:4", "5:9:9", "5:9:10", "5:9:5 ", " 5:9:5", "5:9:a",
-		"5:9:-5", "5:9:+5", "5:9:5:", "5:9:5:6", "5,9:5", "5:18446744073709551616:",
-		"18446744073709551616:5:", "5:9:18446744073709551621", "5:9:5,6,7,8,", "0x5:9:", "5:9:5\n",
+		"",
+		":",
+		"::",
+		"5",
+		"5:",
+		"5:9",
+		":9:",
+		"5::",
+		"0:9:",
+		"9:5:",
+		"5:9:,",
+		"5:9:5,",
+		"5:9:,5",
+		"5:9:5,,6",
+		"5:9:6,5",
+		"5:9:5,5",
+		"5:9:4",
+		"5:9:9",
+		"5:9:10",
+		"5:9:5 ",
+		" 5:9:5",
+		"5:9:a",
+		"5:9:-5",
+		"5:9:+5",
+		"5:9:5:",
+		"5:9:5:6",
+		"5,9:5",
+		"5:18446744073709551616:",
+		"18446744073709551616:5:",
+		"5:9:18446744073709551621",
+		"5:9:5,6,7,8,",
+		"0x5:9:",
+		"5:9:5\n",
 	};
-	uint64_t	xip[MAX_XIP];
+	uint64_t xip[MAX_XIP];
 	TideSnapshot snapshot = {.xmin = 77};
 
 	(void) state;
@@ -75,28 +105,23 @@ orders(void **state)
 	{
 		const char *later;
 		const char *earlier;
-		bool		contains;
-		int			compare;	/* of later and earlier */
-	}			cases[] = {
-		{"5:9:5", "5:9:5", true, 0},
-		{"5:9:5", "5:9:5,6", true, 1},
-		{"5:9:5,6", "5:9:5", false, -1},
-		{"9:9:", "5:9:5,6", true, 1},
-		{"5:12:5,10", "5:9:5", true, 1},
-		{"5:12:5,8,10", "5:9:5", false, 1},
-		{"5:9:5", "5:12:5,9,10,11", true, -1},	/* shows the same */
-		{"5:9:5", "5:12:5,9,10", false, -1},
-		{"5:9:5", "20:20:", false, -1},
-		{"20:20:", "5:9:5", true, 1},
-		{"1:1:", "1:3:1,2", true, -1},
+		bool contains;
+		int compare; /* of later and earlier */
+	} cases[] = {
+		{"5:9:5", "5:9:5", true, 0},		   {"5:9:5", "5:9:5,6", true, 1},
+		{"5:9:5,6", "5:9:5", false, -1},	   {"9:9:", "5:9:5,6", true, 1},
+		{"5:12:5,10", "5:9:5", true, 1},	   {"5:12:5,8,10", "5:9:5", false, 1},
+		{"5:9:5", "5:12:5,9,10,11", true, -1}, /* shows the same */
+		{"5:9:5", "5:12:5,9,10", false, -1},   {"5:9:5", "20:20:", false, -1},
+		{"20:20:", "5:9:5", true, 1},		   {"1:1:", "1:3:1,2", true, -1},
 		{"1:1:", "2:2:", false, -1},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		uint64_t	xip_a[MAX_XIP];
-		uint64_t	xip_b[MAX_XIP];
+		uint64_t xip_a[MAX_XIP];
+		uint64_t xip_b[MAX_XIP];
 		TideSnapshot later = make(cases[i].later, xip_a);
 		TideSnapshot earlier = make(cases[i].earlier, xip_b);
 
@@ -115,21 +140,24 @@ orders(void **state)
 
 typedef enum XactState
 {
-	NOT_BEGUN, RUNNING, COMMITTED, ABORTED
+	NOT_BEGUN,
+	RUNNING,
+	COMMITTED,
+	ABORTED
 } XactState;
 
 typedef struct Server
 {
-	XactState	xact[MAX_XIDS];
-	uint64_t	next;
-	uint64_t	latest_ended;
+	XactState xact[MAX_XIDS];
+	uint64_t next;
+	uint64_t latest_ended;
 } Server;
 
 static void
 server_step(Server *server)
 {
-	uint64_t	running[MAX_XIDS];
-	size_t		n = 0;
+	uint64_t running[MAX_XIDS];
+	size_t n = 0;
 
 	for (uint64_t xid = 1; xid < server->next; xid++)
 	{
@@ -143,7 +171,7 @@ server_step(Server *server)
 	}
 	if (n > 0)
 	{
-		uint64_t	xid = running[test_below(n)];
+		uint64_t xid = running[test_below(n)];
 
 		server->xact[xid] = test_below(4) == 0 ? ABORTED : COMMITTED;
 		if (xid > server->latest_ended)
@@ -169,7 +197,7 @@ server_snapshot(const Server *server, uint64_t *xip)
 static void
 through_text(TideSnapshot *snapshot)
 {
-	TideBuf		text;
+	TideBuf text;
 
 	tide_buf_init(&text);
 	assert_true(tide_snapshot_format(&text, snapshot));
@@ -200,12 +228,12 @@ windows_partition_history(void **state)
 	test_seed("windows_partition_history");
 	for (int run = 0; run < 200; run++)
 	{
-		Server		server = {.next = 1};
-		int			delivered[MAX_XIDS] = {0};
-		uint64_t	xip[2][MAX_XIDS];
+		Server server = {.next = 1};
+		int delivered[MAX_XIDS] = {0};
+		uint64_t xip[2][MAX_XIDS];
 		TideSnapshot last = server_snapshot(&server, xip[0]);
-		int			turn = 1;
-		size_t		steps = 100 + test_below(900);
+		int turn = 1;
+		size_t steps = 100 + test_below(900);
 
 		for (size_t i = 0; i < steps; i++)
 		{
@@ -233,15 +261,15 @@ contains_by_definition(void **state)
 	test_seed("contains_by_definition");
 	for (int run = 0; run < 20000; run++)
 	{
-		uint64_t	xip[2][MAX_XIP];
+		uint64_t xip[2][MAX_XIP];
 		TideSnapshot s[2];
-		bool		contains = true;
+		bool contains = true;
 
 		for (int i = 0; i < 2; i++)
 		{
-			uint64_t	xmin = 1 + test_below(6);
+			uint64_t xmin = 1 + test_below(6);
 
-			s[i] = (TideSnapshot) {.xmin = xmin, .xmax = xmin + test_below(6), .xip = xip[i]};
+			s[i] = (TideSnapshot){.xmin = xmin, .xmax = xmin + test_below(6), .xip = xip[i]};
 			for (uint64_t xid = s[i].xmin; xid < s[i].xmax; xid++)
 			{
 				if (test_below(2) == 0)

@@ -14,18 +14,35 @@ validity(void **state)
 	static const struct
 	{
 		const char *subject;
-		bool		plain;
-		bool		pattern;
-	}			cases[] = {
-		{"orders.insert.us-east", true, true}, {"a", true, true}, {"caf\xC3\xA9.x", true, true},
-		{"orders.*.us-east", false, true}, {"*", false, true}, {">", false, true},
-		{"a.>", false, true}, {"*.*.>", false, true}, {"$JS.API", true, true},
-		{"a.>.b", false, false}, {">.a", false, false}, {"a*", false, false}, {"a.b>", false, false},
-		{"**", false, false}, {"", false, false}, {".", false, false}, {".a", false, false},
-		{"a.", false, false}, {"a..b", false, false}, {"a b", false, false}, {"a\tb", false, false},
-		{"a\r\nb", false, false}, {"a\x7F", false, false}, {"a\xFF", false, false},
+		bool plain;
+		bool pattern;
+	} cases[] = {
+		{"orders.insert.us-east", true, true},
+		{"a", true, true},
+		{"caf\xC3\xA9.x", true, true},
+		{"orders.*.us-east", false, true},
+		{"*", false, true},
+		{">", false, true},
+		{"a.>", false, true},
+		{"*.*.>", false, true},
+		{"$JS.API", true, true},
+		{"a.>.b", false, false},
+		{">.a", false, false},
+		{"a*", false, false},
+		{"a.b>", false, false},
+		{"**", false, false},
+		{"", false, false},
+		{".", false, false},
+		{".a", false, false},
+		{"a.", false, false},
+		{"a..b", false, false},
+		{"a b", false, false},
+		{"a\tb", false, false},
+		{"a\r\nb", false, false},
+		{"a\x7F", false, false},
+		{"a\xFF", false, false},
 	};
-	char		longest[TIDE_SUBJECT_MAX + 2];
+	char longest[TIDE_SUBJECT_MAX + 2];
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
@@ -48,9 +65,9 @@ relations(void **state)
 	{
 		const char *a;
 		const char *b;
-		bool		covers;		/* a covers b */
-		bool		overlaps;
-	}			cases[] = {
+		bool covers; /* a covers b */
+		bool overlaps;
+	} cases[] = {
 		{"orders.*.us-east", "orders.insert.us-east", true, true},
 		{"orders.*.us-east", "orders.insert.eu-west", false, false},
 		{"orders.*.us-east", "orders.us-east", false, false},
@@ -90,15 +107,15 @@ static char world[WORLD][2 * MAX_TOKENS];
 static void
 make_world(void)
 {
-	size_t		n = 0;
-	size_t		count = 1;
+	size_t n = 0;
+	size_t count = 1;
 
 	for (size_t tokens = 1; tokens <= MAX_TOKENS; tokens++)
 	{
 		count *= LENGTH(words);
 		for (size_t i = 0; i < count; i++, n++)
 		{
-			size_t		rest = i;
+			size_t rest = i;
 
 			for (size_t t = 0; t < tokens; t++, rest /= LENGTH(words))
 			{
@@ -126,11 +143,11 @@ model_matches(const char *pattern, const char *subject)
 static void
 random_pattern(char *out)
 {
-	size_t		tokens = 1 + test_below(MAX_TOKENS - 1);
+	size_t tokens = 1 + test_below(MAX_TOKENS - 1);
 
 	for (size_t t = 0; t < tokens; t++)
 	{
-		char		token = "ab**"[test_below(4)];
+		char token = "ab**"[test_below(4)];
 
 		if (t + 1 == tokens && test_below(3) == 0)
 			token = '>';
@@ -151,18 +168,18 @@ algebra(void **state)
 	test_seed("algebra");
 	for (int run = 0; run < 20000; run++)
 	{
-		char		a[2 * MAX_TOKENS];
-		char		b[2 * MAX_TOKENS];
-		bool		covers = true;
-		bool		overlaps = false;
+		char a[2 * MAX_TOKENS];
+		char b[2 * MAX_TOKENS];
+		bool covers = true;
+		bool overlaps = false;
 
 		random_pattern(a);
 		random_pattern(b);
 		assert_true(tide_subject_valid(a, true));
 		for (size_t i = 0; i < WORLD; i++)
 		{
-			bool		in_a = model_matches(a, world[i]);
-			bool		in_b = model_matches(b, world[i]);
+			bool in_a = model_matches(a, world[i]);
+			bool in_b = model_matches(b, world[i]);
 
 			assert_int_equal(tide_subject_matches(a, world[i]), in_a);
 			covers &= in_a || !in_b;

@@ -32,7 +32,7 @@ static inline void
 test_seed(const char *what)
 {
 	const char *given = getenv("TIDE_TEST_SEED");
-	uint64_t	seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t) time(NULL);
+	uint64_t seed = given != NULL ? strtoull(given, NULL, 10) : (uint64_t) time(NULL);
 
 	printf("%s: TIDE_TEST_SEED=%llu\n", what, (unsigned long long) seed);
 	test_state = seed;
@@ -42,7 +42,7 @@ test_seed(const char *what)
 static inline uint64_t
 test_random(void)
 {
-	uint64_t	z = test_state += UINT64_C(0x9E3779B97F4A7C15);
+	uint64_t z = test_state += UINT64_C(0x9E3779B97F4A7C15);
 
 	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
 	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
@@ -60,7 +60,7 @@ test_below(size_t n)
 static inline size_t
 test_string(char *out, size_t max, const char *alphabet)
 {
-	size_t		len = test_below(max + 1);
+	size_t len = test_below(max + 1);
 
 	for (size_t i = 0; i < len; i++)
 		out[i] = alphabet[test_below(strlen(alphabet))];
@@ -75,4 +75,4 @@ test_bytes(char *out, size_t len)
 		out[i] = (char) test_random();
 }
 
-#endif							/* COMMON_TEST_H */
+#endif /* COMMON_TEST_H */

@@ -12,8 +12,9 @@ static void
 names(void **state)
 {
 	static const char *const good[] = {"a", "us-east", "order_events", "9", "-", "_", "A-z_0"};
-	static const char *const bad[] = {"", "a b", "a.b", "a'b", "a\"b", "--;", "caf\xC3\xA9", "a/b", "a\n"};
-	char		longest[64];
+	static const char *const bad[] = {"",	 "a b",			"a.b", "a'b", "a\"b",
+									  "--;", "caf\xC3\xA9", "a/b", "a\n"};
+	char longest[64];
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(good); i++)
@@ -62,9 +63,9 @@ utf8_every_code_point(void **state)
 	(void) state;
 	for (uint32_t c = 0; c < 0x120000; c++)
 	{
-		char		s[4];
-		size_t		len = encode(c, s);
-		bool		valid = c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
+		char s[4];
+		size_t len = encode(c, s);
+		bool valid = c <= 0x10FFFF && (c < 0xD800 || c > 0xDFFF);
 
 		assert_int_equal(tide_utf8_sequence(s, len), valid ? len : 0);
 		if (len > 1)
@@ -75,8 +76,18 @@ utf8_every_code_point(void **state)
 static void
 utf8_bad(void **state)
 {
-	static const char *const bad[] = {"\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x80\x80", "\xE0\x9F\xBF",
-	"\xF0\x80\x80\x80", "\xF0\x8F\xBF\xBF", "\xF5\x80\x80\x80", "\xFF", "a\xC3", "\xE2\x28\xA1", "\xE2\x82\x28"};
+	static const char *const bad[] = {"\x80",
+									  "\xC0\xAF",
+									  "\xC1\xBF",
+									  "\xE0\x80\x80",
+									  "\xE0\x9F\xBF",
+									  "\xF0\x80\x80\x80",
+									  "\xF0\x8F\xBF\xBF",
+									  "\xF5\x80\x80\x80",
+									  "\xFF",
+									  "a\xC3",
+									  "\xE2\x28\xA1",
+									  "\xE2\x82\x28"};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(bad); i++)
@@ -90,19 +101,28 @@ numbers(void **state)
 	static const struct
 	{
 		const char *text;
-		bool		ok;
-		uint64_t	value;
-	}			cases[] = {
-		{"0", true, 0}, {"007", true, 7}, {"18446744073709551615", true, UINT64_MAX},
-		{"18446744073709551616", false, 0}, {"99999999999999999999", false, 0}, {"", false, 0},
-		{"-1", false, 0}, {"+1", false, 0}, {" 1", false, 0}, {"1 ", false, 0}, {"1a", false, 0},
-		{"18446744073709551614", true, UINT64_MAX - 1}, {"184467440737095516150", false, 0},
+		bool ok;
+		uint64_t value;
+	} cases[] = {
+		{"0", true, 0},
+		{"007", true, 7},
+		{"18446744073709551615", true, UINT64_MAX},
+		{"18446744073709551616", false, 0},
+		{"99999999999999999999", false, 0},
+		{"", false, 0},
+		{"-1", false, 0},
+		{"+1", false, 0},
+		{" 1", false, 0},
+		{"1 ", false, 0},
+		{"1a", false, 0},
+		{"18446744073709551614", true, UINT64_MAX - 1},
+		{"184467440737095516150", false, 0},
 	};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		uint64_t	value = 42;
+		uint64_t value = 42;
 
 		assert_int_equal(tide_parse_u64(cases[i].text, strlen(cases[i].text), &value), cases[i].ok);
 		assert_true(value == (cases[i].ok ? cases[i].value : 42));
@@ -127,10 +147,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(names),
-		cmocka_unit_test(utf8_every_code_point),
-		cmocka_unit_test(utf8_bad),
-		cmocka_unit_test(numbers),
+		cmocka_unit_test(names),	cmocka_unit_test(utf8_every_code_point),
+		cmocka_unit_test(utf8_bad), cmocka_unit_test(numbers),
 		cmocka_unit_test(ascii),
 	};
 

@@ -16,12 +16,13 @@ known(void **state)
 	static const struct
 	{
 		const char *text;
-		int64_t		us;
+		int64_t us;
 		const char *formatted;
-	}			cases[] = {
+	} cases[] = {
 		{"1970-01-01T00:00:00Z", 0, "1970-01-01T00:00:00.000000Z"},
 		{"2022-02-22T14:22:22-05:00", INT64_C(1645557742000000), "2022-02-22T19:22:22.000000Z"},
-		{"2022-02-22t14:22:22.123456789z", INT64_C(1645539742123456), "2022-02-22T14:22:22.123456Z"},
+		{"2022-02-22t14:22:22.123456789z", INT64_C(1645539742123456),
+		 "2022-02-22T14:22:22.123456Z"},
 		{"2022-02-22 14:22:22.5+00:00", INT64_C(1645539742500000), "2022-02-22T14:22:22.500000Z"},
 		{"1969-12-31T23:59:59.999999Z", -1, "1969-12-31T23:59:59.999999Z"},
 		{"1969-12-31T23:59:59.9999999Z", -1, "1969-12-31T23:59:59.999999Z"},
@@ -35,8 +36,8 @@ known(void **state)
 	(void) state;
 	for (size_t i = 0; i < LENGTH(cases); i++)
 	{
-		int64_t		us;
-		char		text[TIDE_TIME_TEXT];
+		int64_t us;
+		char text[TIDE_TIME_TEXT];
 
 		if (!tide_time_parse(cases[i].text, strlen(cases[i].text), &us))
 			fail_msg("refused %s", cases[i].text);
@@ -50,18 +51,41 @@ static void
 refuses(void **state)
 {
 	static const char *const bad[] = {
-		"", "2022", "2022-02-22", "2022-02-22T14:22Z", "2022-02-22T14:22:22", "2022-02-22T14:22:22.Z",
-		"2022-02-22T14:22:22.1234567890Z", "2022-02-22T24:00:00Z", "2022-02-22T14:60:00Z",
-		"2022-02-22T14:22:61Z", "2022-02-29T00:00:00Z", "1900-02-29T00:00:00Z", "2022-00-01T00:00:00Z",
-		"2022-13-01T00:00:00Z", "2022-04-31T00:00:00Z", "2022-01-00T00:00:00Z", "0000-01-01T00:00:00Z",
-		"2022-02-22T14:22:22+5:00", "2022-02-22T14:22:22+0500", "2022-02-22T14:22:22+24:00",
-		"2022-02-22T14:22:22+00:60", "2022-02-22T14:22:22Z ", " 2022-02-22T14:22:22Z",
-		"0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01", "9999-12-31T23:59:60Z",
-		"2022-2-22T14:22:22Z", "20220222T142222Z", "2022-02-22T14:22:22,5Z", "+022-02-22T14:22:22Z",
-		"2022-02-22T14:22:22UTC", "2022-02-22T-1:22:22Z",
+		"",
+		"2022",
+		"2022-02-22",
+		"2022-02-22T14:22Z",
+		"2022-02-22T14:22:22",
+		"2022-02-22T14:22:22.Z",
+		"2022-02-22T14:22:22.1234567890Z",
+		"2022-02-22T24:00:00Z",
+		"2022-02-22T14:60:00Z",
+		"2022-02-22T14:22:61Z",
+		"2022-02-29T00:00:00Z",
+		"1900-02-29T00:00:00Z",
+		"2022-00-01T00:00:00Z",
+		"2022-13-01T00:00:00Z",
+		"2022-04-31T00:00:00Z",
+		"2022-01-00T00:00:00Z",
+		"0000-01-01T00:00:00Z",
+		"2022-02-22T14:22:22+5:00",
+		"2022-02-22T14:22:22+0500",
+		"2022-02-22T14:22:22+24:00",
+		"2022-02-22T14:22:22+00:60",
+		"2022-02-22T14:22:22Z ",
+		" 2022-02-22T14:22:22Z",
+		"0001-01-01T00:00:00+00:01",
+		"9999-12-31T23:59:59-00:01",
+		"9999-12-31T23:59:60Z",
+		"2022-2-22T14:22:22Z",
+		"20220222T142222Z",
+		"2022-02-22T14:22:22,5Z",
+		"+022-02-22T14:22:22Z",
+		"2022-02-22T14:22:22UTC",
+		"2022-02-22T-1:22:22Z",
 	};
-	int64_t		us = 42;
-	char		text[TIDE_TIME_TEXT];
+	int64_t us = 42;
+	char text[TIDE_TIME_TEXT];
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(bad); i++)
@@ -89,7 +113,7 @@ days_in_month(int year, int month)
 static void
 every_day(void **state)
 {
-	int64_t		us = TIDE_TIME_MIN + 1;
+	int64_t us = TIDE_TIME_MIN + 1;
 
 	(void) state;
 	for (int year = 1; year <= 9999; year++)
@@ -98,11 +122,12 @@ every_day(void **state)
 		{
 			for (int day = 1; day <= days_in_month(year, month); day++, us += DAY)
 			{
-				char		expected[64];
-				char		text[TIDE_TIME_TEXT];
-				int64_t		back;
+				char expected[64];
+				char text[TIDE_TIME_TEXT];
+				int64_t back;
 
-				snprintf(expected, sizeof(expected), "%04d-%02d-%02dT00:00:00.000001Z", year, month, day);
+				snprintf(expected, sizeof(expected), "%04d-%02d-%02dT00:00:00.000001Z", year, month,
+						 day);
 				if (!tide_time_format(text, us) || strcmp(text, expected) != 0 ||
 					!tide_time_parse(text, strlen(text), &back) || back != us)
 					fail_msg("%s, %s", text, expected);
@@ -119,10 +144,10 @@ round_trips(void **state)
 	test_seed("round_trips");
 	for (int run = 0; run < 100000; run++)
 	{
-		int64_t		us = TIDE_TIME_MIN +
-			(int64_t) (test_random() % (uint64_t) (TIDE_TIME_MAX - TIDE_TIME_MIN + 1));
-		int64_t		back;
-		char		text[TIDE_TIME_TEXT];
+		int64_t us = TIDE_TIME_MIN +
+					 (int64_t) (test_random() % (uint64_t) (TIDE_TIME_MAX - TIDE_TIME_MIN + 1));
+		int64_t back;
+		char text[TIDE_TIME_TEXT];
 
 		assert_true(tide_time_format(text, us));
 		assert_true(tide_time_parse(text, strlen(text), &back));

@@ -15,8 +15,8 @@ static void
 rfc_example(void **state)
 {
 	static const uint8_t random[8] = {0x18, 0xC4, 0xDC, 0x0C, 0x0C, 0x07, 0x39, 0x8F};
-	uint8_t		uuid[16];
-	char		text[TIDE_UUID_TEXT + 1];
+	uint8_t uuid[16];
+	char text[TIDE_UUID_TEXT + 1];
 
 	(void) state;
 	tide_uuid7(uuid, INT64_C(1645557742000) * 1000, random);
@@ -29,8 +29,8 @@ static void
 clamps(void **state)
 {
 	static const uint8_t random[8] = {0};
-	uint8_t		uuid[16];
-	int64_t		us;
+	uint8_t uuid[16];
+	int64_t us;
 
 	(void) state;
 	tide_uuid7(uuid, -5, random);
@@ -50,13 +50,13 @@ static void
 every_microsecond(void **state)
 {
 	static const uint8_t random[8] = {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
-	uint8_t		previous[16] = {0};
+	uint8_t previous[16] = {0};
 
 	(void) state;
 	for (int64_t us = 1000; us < 4000; us++)
 	{
-		uint8_t		uuid[16];
-		int64_t		back;
+		uint8_t uuid[16];
+		int64_t back;
 
 		tide_uuid7(uuid, us, random);
 		assert_true(tide_uuid7_unix_us(uuid, &back));
@@ -73,13 +73,13 @@ round_trips(void **state)
 	test_seed("round_trips");
 	for (int i = 0; i < 20000; i++)
 	{
-		uint8_t		random[8];
-		uint8_t		a[16];
-		uint8_t		b[16];
-		char		text[2][TIDE_UUID_TEXT + 1];
-		int64_t		us_a = (int64_t) (test_random() % (MAX_US + 1));
-		int64_t		us_b = (int64_t) (test_random() % (MAX_US + 1));
-		int64_t		back;
+		uint8_t random[8];
+		uint8_t a[16];
+		uint8_t b[16];
+		char text[2][TIDE_UUID_TEXT + 1];
+		int64_t us_a = (int64_t) (test_random() % (MAX_US + 1));
+		int64_t us_b = (int64_t) (test_random() % (MAX_US + 1));
+		int64_t back;
 
 		test_bytes((char *) random, sizeof(random));
 		tide_uuid7(a, us_a, random);
@@ -100,12 +100,17 @@ static void
 parses_strictly(void **state)
 {
 	static const char *const bad[] = {
-		"", "017f22e2-79b0-7000-98c4-dc0c0c07398", "017f22e2-79b0-7000-98c4-dc0c0c07398ff",
-		"017f22e279b0-7000-98c4-dc0c0c07398ff", "017f22e2-79b0-7000-98c4-dc0c0c07398g",
-		"{17f22e2-79b0-7000-98c4-dc0c0c07398}", "017f22e2 79b0-7000-98c4-dc0c0c07398f",
-		"017f22e2-79b0-7000-98c4-dc0c0c0739-f", "017f22e-279b0-7000-98c4-dc0c0c07398f",
+		"",
+		"017f22e2-79b0-7000-98c4-dc0c0c07398",
+		"017f22e2-79b0-7000-98c4-dc0c0c07398ff",
+		"017f22e279b0-7000-98c4-dc0c0c07398ff",
+		"017f22e2-79b0-7000-98c4-dc0c0c07398g",
+		"{17f22e2-79b0-7000-98c4-dc0c0c07398}",
+		"017f22e2 79b0-7000-98c4-dc0c0c07398f",
+		"017f22e2-79b0-7000-98c4-dc0c0c0739-f",
+		"017f22e-279b0-7000-98c4-dc0c0c07398f",
 	};
-	uint8_t		uuid[16] = {7};
+	uint8_t uuid[16] = {7};
 
 	(void) state;
 	for (size_t i = 0; i < LENGTH(bad); i++)
@@ -121,10 +126,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(rfc_example),
-		cmocka_unit_test(clamps),
-		cmocka_unit_test(every_microsecond),
-		cmocka_unit_test(round_trips),
+		cmocka_unit_test(rfc_example),		 cmocka_unit_test(clamps),
+		cmocka_unit_test(every_microsecond), cmocka_unit_test(round_trips),
 		cmocka_unit_test(parses_strictly),
 	};
 

@@ -10,13 +10,15 @@
 COMMON_DIR := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
 COMMON_ROOT := $(patsubst %/,%,$(dir $(COMMON_DIR)))
 BUILD ?= $(COMMON_ROOT)/build
-COMMON_BUILD = $(BUILD)/common
+COMMON_BUILD = $(BUILD)/common-$(notdir $(firstword $(CC)))
+COMMON_ASAN = $(COMMON_BUILD)-asan
 
 COMMON_SRCS := $(sort $(wildcard $(COMMON_DIR)/*.c))
 COMMON_HDRS := $(sort $(wildcard $(COMMON_DIR)/*.h))
 COMMON_UNITS := $(sort $(wildcard $(COMMON_ROOT)/tests/unit/common_*.c))
 COMMON_FUZZERS := $(sort $(wildcard $(COMMON_ROOT)/tests/fuzz/fuzz_*.c))
 COMMON_OBJS = $(COMMON_SRCS:$(COMMON_DIR)/%.c=$(COMMON_BUILD)/%.o)
+COMMON_LIB = $(COMMON_BUILD)/libtide_common.a
 
 FUZZ_SECONDS ?= 10
 FUZZ_CC ?= clang
@@ -43,7 +45,7 @@ $(1)/unit/%: $(COMMON_ROOT)/tests/unit/%.c $(1)/libtide_common.a $(COMMON_ROOT)/
 endef
 
 $(eval $(call common_objects,$$(COMMON_BUILD),))
-$(eval $(call common_objects,$$(BUILD)/common-asan,$$(COMMON_SANITIZE)))
+$(eval $(call common_objects,$$(COMMON_ASAN),$$(COMMON_SANITIZE)))
 
 # Every program runs, even after one failed; the status tells whether any did.
 run_units = @failed=0; for t in $(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(1)/unit/%); do \
@@ -52,8 +54,8 @@ run_units = @failed=0; for t in $(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(1
 unit-common: $(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(COMMON_BUILD)/unit/%)
 	$(call run_units,$(COMMON_BUILD))
 
-unit-asan: $(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(BUILD)/common-asan/unit/%)
-	$(call run_units,$(BUILD)/common-asan)
+unit-asan: $(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(COMMON_ASAN)/unit/%)
+	$(call run_units,$(COMMON_ASAN))
 
 # Fuzzers want clang, and the library compiled with coverage feedback.
 FUZZ_BUILD = $(BUILD)/fuzz

@@ -64,8 +64,8 @@ typedef struct TideSourceOps
 	/*
 	 * start() begins reading the next batch and returns at once; finish()
 	 * waits up to timeout_ms for it.  Between the two the pipeline waits for
-	 * the sink, so that both ends work at the same time.  finish() with an
-	 * empty batch and no error: nothing there within the time.
+	 * the sink, so that both ends work at the same time.  finish() is given an
+	 * empty batch; if it leaves it empty, nothing was there within the time.
 	 */
 	bool		(*start) (TideSource *source, TideError *err);
 	bool		(*finish) (TideSource *source, TideBatch *batch, int timeout_ms, TideError *err);

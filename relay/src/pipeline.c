@@ -171,6 +171,7 @@ swap_batches(TidePipeline *pipeline)
 static bool
 move_batch(TidePipeline *pipeline, TideError *err)
 {
+	tide_batch_reset(pipeline->current);
 	if (!pipeline->source_ops->start(pipeline->source, err) ||
 		!pipeline->source_ops->finish(pipeline->source, pipeline->current, WAIT_MS, err))
 		return false;

@@ -349,7 +349,6 @@ outbox_finish(TideSource *source, TideBatch *batch, int timeout_ms, TideError *e
 {
 	long long	end = tide_monotonic_ms() + timeout_ms;
 
-	tide_batch_reset(batch);
 	while (batch->n_events == 0 && !tide_stop_requested(source->info->stop))
 	{
 		long long	left = end - tide_monotonic_ms();

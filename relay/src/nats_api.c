@@ -47,6 +47,7 @@ static const struct
 	{10065, TIDE_ERR_CONFIG, "Another stream captures these subjects already: name it in \"stream\" or change the subjects."},
 	{10074, TIDE_ERR_CONFIG, "num_replicas needs a JetStream cluster of at least that size."},
 	{10076, TIDE_ERR_CONFIG, "Add a jetstream block to the server's configuration."},
+	{10093, TIDE_ERR_UNAVAILABLE, "The stream does not take this subject yet: it comes with the pipeline that publishes it, or with peer_domain."},
 	{10077, TIDE_ERR_THROTTLED, "The stream is at its limit: raise max_bytes or max_msgs, or make room."},
 	{10109, TIDE_ERR_CONFIG, "The stream is sealed and takes nothing any more."},
 	{10113, TIDE_ERR_CONFIG, "The account wants max_bytes on every stream: set \"max_bytes\"."},

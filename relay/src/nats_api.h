@@ -24,6 +24,7 @@
 #define TIDE_JS_MESSAGE_TOO_LARGE "10054"
 #define TIDE_JS_HEADER_TOO_LARGE "10097"
 #define TIDE_JS_WRONG_STREAM "10060"
+#define TIDE_JS_SOURCE_NO_OVERLAP "10052"
 
 typedef struct TideJs TideJs;
 

@@ -396,6 +396,62 @@ create_stream(TideJs *js, const TideProvision *want, const char *domain, const c
 	return ok;
 }
 
+/* A subject that overlaps the given one and that nobody publishes: its wildcards made concrete. */
+static void
+unused_subject(const char *subject, TideBuf *out)
+{
+	for (const char *c = subject; *c != '\0'; c++)
+	{
+		if (*c == '*' || *c == '>')
+			tide_buf_append_str(out, "tide-unused");
+		else
+			tide_buf_append_char(out, *c);
+	}
+}
+
+/*
+ * Servers before 2.10 compare a source's filter with the subjects of the local
+ * stream of that name, even if the source is in another domain, and refuse an
+ * update of a stream that has both.  They look at the subjects the stream has
+ * before the update, and let pass a stream that has none: so first take its
+ * subjects away, with filters that satisfy the check and match nothing, then
+ * set what is wanted.  Between the two, publishers are refused for a moment,
+ * and publish again.
+ */
+static bool
+update_in_two_steps(TideJs *js, const TideProvision *want, json_t *before, json_t *wanted,
+					TideError *err)
+{
+	json_t	   *step = json_deep_copy(wanted);
+	const char *subject = json_string_value(json_array_get(json_object_get(before, "subjects"), 0));
+	TideBuf		unused;
+	char		memory[600];
+	size_t		i;
+	json_t	   *source;
+	bool		ok;
+
+	tide_buf_init_fixed(&unused, memory, sizeof(memory));
+	unused_subject(subject != NULL ? subject : "tide-unused", &unused);
+	json_object_del(step, "subjects");
+	json_array_foreach(json_object_get(step, "sources"), i, source)
+		json_object_set_new(source, "filter_subject", json_string(tide_buf_cstr(&unused)));
+	ok = tide_js_requestf(js, step, NULL, err, "STREAM.UPDATE.%s", want->stream) &&
+		tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream);
+	json_decref(step);
+	return ok;
+}
+
+static bool
+update_stream(TideJs *js, const TideProvision *want, json_t *before, json_t *wanted, TideError *err)
+{
+	if (tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream))
+		return true;
+	if (err == NULL || strcmp(err->code, TIDE_JS_SOURCE_NO_OVERLAP) != 0)
+		return false;
+	tide_error_clear(err);
+	return update_in_two_steps(js, want, before, wanted, err);
+}
+
 /* Brings an existing stream to what is wanted; *again: somebody else changed it meanwhile. */
 static bool
 complete_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
@@ -423,7 +479,7 @@ complete_stream(TideJs *js, const TideProvision *want, const char *domain, const
 	}
 	else if (ok && changes > 0)
 	{
-		ok = tide_js_requestf(js, config, NULL, err, "STREAM.UPDATE.%s", want->stream);
+		ok = update_stream(js, want, config_of(state), config, err);
 		*again = ok;
 	}
 	json_decref(config);

@@ -12,9 +12,11 @@ export PG_CONFIG
 
 # Sub-makes build in parallel unless this make was told how.
 JOBS := $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(shell nproc))
-EXTENSION_MAKE = +$(MAKE) --no-print-directory $(JOBS) -C extension PG_CONFIG=$(PG_CONFIG) with_llvm=no
-RELAY_MAKE = +$(MAKE) --no-print-directory $(JOBS) -C relay
-COMMON_MAKE = +$(MAKE) --no-print-directory $(JOBS) -f common/common.mk
+# V=1 shows the compiler's command lines.
+QUIET := $(if $(V),,-s)
+EXTENSION_MAKE = @+$(MAKE) $(QUIET) --no-print-directory $(JOBS) -C extension PG_CONFIG=$(PG_CONFIG) with_llvm=no
+RELAY_MAKE = @+$(MAKE) --no-print-directory $(JOBS) -C relay
+COMMON_MAKE = @+$(MAKE) --no-print-directory $(JOBS) -f common/common.mk
 
 .DEFAULT_GOAL := all
 .PHONY: all help extension relay stage tools units install uninstall deps test test-unit test-sql \
@@ -58,7 +60,7 @@ uninstall: deps-build
 
 # The extension as tests and demo use it: installed under build/stage, not in the system.
 stage: extension
-	$(EXTENSION_MAKE) -s install DESTDIR=$(BUILD)/stage >/dev/null
+	$(EXTENSION_MAKE) install DESTDIR=$(BUILD)/stage >/dev/null
 
 TOOLS := $(BUILD)/tools/wan $(BUILD)/tools/natsctl
 tools: $(TOOLS)
@@ -122,6 +124,6 @@ indent: deps-lint
 	clang-format -i $(C_FILES)
 
 clean:
-	-$(EXTENSION_MAKE) clean
+	-$(EXTENSION_MAKE) clean >/dev/null
 	-$(RELAY_MAKE) clean
 	rm -rf $(filter-out $(BUILD)/pg17 $(BUILD)/pg18,$(wildcard $(BUILD)/*))

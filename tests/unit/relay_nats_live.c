@@ -7,6 +7,8 @@
  */
 #include "nats_test.h"
 
+#include <time.h>
+
 #include "nats_api.h"
 #include "nats_conn.h"
 #include "nats_peer.h"
@@ -721,6 +723,76 @@ finds_the_other_region_by_itself(void **state)
 	test_server_free(&eu);
 }
 
+/* Servers before 2.10 refuse that in one step; nothing may be lost or refused meanwhile. */
+static void
+changes_streams_that_have_both(void **state)
+{
+	TestServer	us;
+	TestServer	eu;
+	TestPipeline out;
+	TestPipeline back;
+	TestPipeline more;
+	TestPipeline in;
+	TideSink   *sink;
+	TideSink   *back_sink;
+	TideSink   *more_sink;
+	TideSource *source;
+	TideBatch  *batch = tide_batch_new();
+	TideBatch  *got = tide_batch_new();
+	json_t	   *config;
+	long long	began;
+
+	(void) state;
+	test_home_clear();
+	two_regions(&us, &eu);
+	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, us.port,
+				  "orders.{op}.us-east");
+	test_pipeline(&back, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port,
+				  "orders.{op}.eu-west");
+	test_pipeline(&more, "bills", "eu-west", "bills", SINK_CONFIG, eu.port, "bills.eu-west");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port,
+				  "orders.*.us-east", "eu");
+	sink = open_sink(&out);
+	back_sink = open_sink(&back);
+	make_batch(batch, "eu-west", 0, 1000);
+	ASSERT_OK(tide_sink_nats.start(back_sink, batch, &err));
+	source = open_source(&in);	/* adds a source while events are on their way */
+	ASSERT_OK(tide_sink_nats.finish(back_sink, batch, &err));
+
+	/* Once it flows, a subject is added while the other region publishes. */
+	make_batch(batch, "us-east", 0, 1000);
+	ASSERT_OK(deliver(sink, batch));
+	while (test_home.n_ids < 1000)
+		ASSERT_OK(receive(source, got, 500));
+	make_batch(batch, "us-east", 1000, 5000);
+	ASSERT_OK(tide_sink_nats.start(sink, batch, &err));
+	more_sink = open_sink(&more);
+	ASSERT_OK(tide_sink_nats.finish(sink, batch, &err));
+	began = tide_monotonic_ms();
+	while (test_home.n_ids < 6000)
+	{
+		ASSERT_OK(receive(source, got, 500));
+		assert_true(tide_monotonic_ms() - began < 60000);
+	}
+	assert_complete_and_ordered(6000);
+	config = stream_config(&eu, "ORDERS");
+	assert_int_equal(json_array_size(json_object_get(config, "subjects")), 2);
+	assert_int_equal(json_array_size(json_object_get(config, "sources")), 1);
+	json_decref(config);
+	tide_source_nats.close(source);
+	tide_sink_nats.close(sink);
+	tide_sink_nats.close(back_sink);
+	tide_sink_nats.close(more_sink);
+	tide_batch_free(batch);
+	tide_batch_free(got);
+	test_pipeline_free(&in);
+	test_pipeline_free(&more);
+	test_pipeline_free(&back);
+	test_pipeline_free(&out);
+	test_server_free(&us);
+	test_server_free(&eu);
+}
+
 static void
 sources_from_the_peer_domain_named(void **state)
 {
@@ -871,8 +943,107 @@ names_what_is_wrong_with_the_connection(void **state)
 	test_server_free(&server);
 }
 
+/* Processor time of this process and of the server, in microseconds. */
+static double
+cpu_us(const TestServer *server)
+{
+	char		path[64];
+	FILE	   *f;
+	unsigned long user = 0;
+	unsigned long sys = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int) server->pid);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
+							&sys), 2);
+	fclose(f);
+	return (double) (user + sys) * 1e6 / (double) sysconf(_SC_CLK_TCK);
+}
+
+static double
+own_cpu_us(void)
+{
+	return (double) clock() * 1e6 / CLOCKS_PER_SEC;
+}
+
+/*
+ * Not a test: "relay_nats_live speed" prints how fast both ends are.
+ */
+static int
+speed(void)
+{
+	const int	total = 300000;
+	TestServer	server;
+	TestPipeline out;
+	TestPipeline in;
+	TideSink   *sink;
+	TideSource *source;
+	TideBatch  *batch = tide_batch_new();
+	char		payload[501];
+	long long	spent = 0;
+	long long	began;
+	int			got = 0;
+	double		own;
+	double		served;
+
+	test_server_new(&server, NULL, "");
+	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
+				  "orders.{op}.us-east");
+	test_pipeline(&in, "sub", "eu-west", "replicated", "{\"source_type\":\"nats\",\"url\":"
+				  "\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"subject\":\"orders.*.us-east\","
+				  "\"durable_name\":\"eu\"}", server.port);
+	sink = open_sink(&out);
+	own = own_cpu_us();
+	served = cpu_us(&server);
+	memset(payload, 'x', sizeof(payload));
+	payload[0] = payload[499] = '"';
+	payload[500] = '\0';
+	for (int i = 0; i < total; i += 2000)
+	{
+		make_batch(batch, "us-east", i, 2000);
+		for (int k = 0; k < 2000; k++)
+			batch->events[k].payload = (TideSlice) {payload, 500};
+		began = tide_wall_us();
+		ASSERT_OK(deliver(sink, batch));
+		spent += tide_wall_us() - began;
+	}
+	printf("sink: %.0f events/s (batches of 2000, %d bytes); CPU per event %.1f us here, %.1f us"
+		   " in the server\n", total * 1e6 / (double) spent, 500, (own_cpu_us() - own) / total,
+		   (cpu_us(&server) - served) / total);
+	began = tide_wall_us();
+	for (int i = 0; i < 1000; i++)
+	{
+		make_batch(batch, "us-east", total + i, 1);
+		ASSERT_OK(deliver(sink, batch));
+	}
+	printf("sink, one at a time: %.0f us\n", (double) (tide_wall_us() - began) / 1000);
+	source = open_source(&in);
+	own = own_cpu_us();
+	served = cpu_us(&server);
+	began = tide_wall_us();
+	while (got < total)
+	{
+		tide_batch_reset(batch);
+		ASSERT_OK(tide_source_nats.start(source, &err) &&
+				  tide_source_nats.finish(source, batch, 2000, &err) &&
+				  tide_source_nats.confirm(source, batch, &err));
+		got += (int) batch->n_events;
+	}
+	printf("source: %.0f events/s; CPU per event %.1f us here, %.1f us in the server\n",
+		   total * 1e6 / (double) (tide_wall_us() - began), (own_cpu_us() - own) / total,
+		   (cpu_us(&server) - served) / total);
+	tide_source_nats.close(source);
+	tide_sink_nats.close(sink);
+	tide_batch_free(batch);
+	test_pipeline_free(&in);
+	test_pipeline_free(&out);
+	test_server_free(&server);
+	return 0;
+}
+
 int
-main(void)
+main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(creates_a_stream_no_wider_than_the_template),
@@ -888,6 +1059,7 @@ main(void)
 		cmocka_unit_test(notices_deleted_consumers_and_streams),
 		cmocka_unit_test(stops_within_a_moment),
 		cmocka_unit_test(finds_the_other_region_by_itself),
+		cmocka_unit_test(changes_streams_that_have_both),
 		cmocka_unit_test(sources_from_the_peer_domain_named),
 		cmocka_unit_test(tells_what_the_inbox_has),
 		cmocka_unit_test(names_what_is_wrong_with_the_connection),
@@ -900,6 +1072,8 @@ main(void)
 		return 0;
 	}
 	tide_home = &test_home_ops;
+	if (argc > 1 && strcmp(argv[1], "speed") == 0)
+		return speed();
 	failed = cmocka_run_group_tests_name("relay_nats_live", tests, NULL, NULL);
 	tide_nats_shutdown();
 	return failed;

@@ -100,11 +100,6 @@ BEGIN
 END;
 $$;
 
-/* Microseconds since 1970 as sent by the relay; 0 and what no timestamp can hold are NULL. */
-CREATE FUNCTION tide._from_us(us int8) RETURNS timestamptz
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'tide_sql_from_us';
-
 /* ---- creating and dropping ---- */
 
 /* A row left an inbox by DELETE: its id moves to the ledger, in the deleter's transaction. */
@@ -375,6 +370,15 @@ BEGIN
 END;
 $$;
 
+/* The batch as rows, in order and without echoes of this region's own events (inbox.c). */
+CREATE FUNCTION tide._inbox_batch(here text, ids text[], origins text[], outboxes text[], entities text[],
+								  ops text[], keys text[], payloads jsonb[], headers jsonb[],
+								  published_us int8[], committed_us int8[])
+RETURNS TABLE (event_id text, origin text, outbox text, entity text, op text, key text, payload jsonb,
+			   headers jsonb, published_at timestamptz, committed_at timestamptz)
+LANGUAGE c IMMUTABLE ROWS 1000
+AS 'MODULE_PATHNAME', 'tide_sql_inbox_batch';
+
 /*
  * Stores one batch.  Array elements with the same index make up one event.
  * An id that is known already, from the table, the ledger or the same batch,
@@ -404,29 +408,29 @@ BEGIN
 	ELSE
 		PERFORM tide._inbox_check_peer(source_region, pipeline, epoch);
 	END IF;
-	PERFORM tide._inbox_check_batch(cardinality(ids), ARRAY[cardinality(origins),
-		cardinality(outboxes), cardinality(entities), cardinality(ops), cardinality(keys),
-		cardinality(payloads), cardinality(headers), cardinality(published_us),
-		cardinality(committed_us)], array_position(ids, NULL));
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'tide.inbox_receive() must run in READ COMMITTED, not in %',
+			upper(current_setting('transaction_isolation'))
+			USING ERRCODE = 'active_sql_transaction',
+				  HINT = 'Deduplication has to see what others commit while it runs.';
+	END IF;
 
 	EXECUTE format($sql$
 		WITH stored AS
 		(
 			INSERT INTO tide.%1$I AS t
 				(event_id, origin, outbox, entity, op, key, payload, headers, published_at, committed_at)
-			SELECT u.id, u.origin, u.outbox, u.entity, u.op, u.key, u.payload, u.headers,
-				tide._from_us(u.published), tide._from_us(u.committed)
-			FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-				AS u (id, origin, outbox, entity, op, key, payload, headers, published, committed)
-			WHERE u.origin IS DISTINCT FROM $11
-				AND (SELECT true FROM tide.%2$I l WHERE l.event_id = u.id) IS NULL
+			SELECT b.event_id, b.origin, b.outbox, b.entity, b.op, b.key, b.payload, b.headers,
+				b.published_at, b.committed_at
+			FROM tide._inbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) b
+			WHERE (SELECT true FROM tide.%2$I l WHERE l.event_id = b.event_id) IS NULL
 			ON CONFLICT (event_id) DO NOTHING
 			RETURNING t.event_id
 		)
 		SELECT array_agg(s.event_id) FROM stored s
 		$sql$, rel, ledger)
 		INTO new_ids
-		USING ids, origins, outboxes, entities, ops, keys, payloads, headers, published_us, committed_us, here;
+		USING here, ids, origins, outboxes, entities, ops, keys, payloads, headers, published_us, committed_us;
 
 	IF new_ids IS NOT NULL THEN
 		EXECUTE format('SELECT array_agg(u.id) FROM unnest($1) u (id)
@@ -445,32 +449,6 @@ BEGIN
 	END IF;
 	IF source_region IS NULL AND "position" IS NOT NULL THEN
 		PERFORM tide._position_write(pipeline, epoch, "position", NULL);
-	END IF;
-END;
-$$;
-
-/* What is wrong with a batch as a whole is said before anything is stored. */
-CREATE FUNCTION tide._inbox_check_batch(n int, others int[], null_at int) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-		RAISE EXCEPTION 'tide.inbox_receive() must run in READ COMMITTED, not in %',
-			upper(current_setting('transaction_isolation'))
-			USING ERRCODE = 'active_sql_transaction',
-				  HINT = 'Deduplication has to see what others commit while it runs.';
-	END IF;
-	IF n IS NULL OR others IS DISTINCT FROM array_fill(n, ARRAY[9]) THEN
-		RAISE EXCEPTION 'the arrays given to tide.inbox_receive() have different lengths: ids %, others %',
-			coalesce(n::text, 'NULL'), others
-			USING ERRCODE = 'array_subscript_error',
-				  HINT = 'Each event needs one element in every array; use NULL elements for absent values.';
-	END IF;
-	IF null_at IS NOT NULL THEN
-		RAISE EXCEPTION 'event number % of the batch has no id', null_at
-			USING ERRCODE = 'null_value_not_allowed',
-				  HINT = 'Give a foreign message an id of its own before it is stored.';
 	END IF;
 END;
 $$;

@@ -271,7 +271,8 @@ BEGIN
 	THEN
 		RETURN NULL;
 	END IF;
-	UPDATE tide.pipeline p SET epoch = p.epoch + 1, owner = relay WHERE p.id = pipe.id
+	UPDATE tide.pipeline p SET epoch = p.epoch + 1, owner = relay, state = 'starting', changed_at = clock_timestamp()
+		WHERE p.id = pipe.id
 		RETURNING p.epoch INTO new_epoch;
 	RETURN new_epoch;
 END;

@@ -84,13 +84,18 @@ sub run
 	publish($_, 100) for $pair->us, $pair->eu;
 	both_ways($pair, 'linked');
 
+	my %before = map { $_ => $pair->nats($_)->stream_messages('ORDERS') } qw(us eu);
 	$pair->wan->cut;
 	publish($_, 200) for $pair->us, $pair->eu;
 	for my $side (qw(us eu))
 	{
-		ok(defined wait_until(sub { ($pair->nats($side)->stream_messages('ORDERS') // 0) >= 240 },
+		my $wanted = $before{$side} + 160;
+		ok(defined wait_until(sub { $pair->nats($side)->stream_messages('ORDERS') == $wanted },
 				30, "$side queues what is published"), "cut: $side goes on and queues in its own stream");
 	}
+	is($_->safe_psql('postgres', 'SELECT count(*) FROM tide.replicated_orders_inbox'),
+		80, 'cut: nothing more has come to ' . $_->name)
+	  for $pair->us, $pair->eu;
 	$pair->wan->heal;
 	both_ways($pair, 'healed');
 

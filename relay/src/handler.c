@@ -106,9 +106,14 @@ tide_handler_run(TidePipeline *pipeline, TideError *err)
 
 	if (!tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &pg, err))
 		return false;
-	atomic_store(&pipeline->was_open, true);
-	tide_pipeline_set_state(pipeline, TIDE_RUNNING, NULL);
-	ok = serve(pipeline, pg, err);
+	ok = tide_pg_prepare(pg, tide_q_inbox_run_handler, err) &&
+		tide_pg_prepare(pg, tide_q_wake_wait, err);
+	if (ok)
+	{
+		atomic_store(&pipeline->was_open, true);
+		tide_pipeline_set_state(pipeline, TIDE_RUNNING, NULL);
+		ok = serve(pipeline, pg, err);
+	}
 	tide_pg_close(pg);
 	return ok;
 }

@@ -326,6 +326,31 @@ flush_output(TidePg *pg, TideError *err)
 	}
 }
 
+/* The number under which sql is prepared, or -1. */
+static int
+prepared_number(const TidePg *pg, const char *sql)
+{
+	for (int i = 0; i < pg->n_prepared; i++)
+	{
+		if (pg->prepared[i] == sql)
+			return i;
+	}
+	return -1;
+}
+
+static bool
+send_statement(TidePg *pg, const char *sql, int n_params, const char *const *values,
+			   const int *lengths, const int *formats)
+{
+	int			number = prepared_number(pg, sql);
+	char		name[16];
+
+	if (number < 0)
+		return PQsendQueryParams(pg->conn, sql, n_params, NULL, values, lengths, formats, 0) == 1;
+	snprintf(name, sizeof(name), "tide_%d", number);
+	return PQsendQueryPrepared(pg->conn, name, n_params, values, lengths, formats, 0) == 1;
+}
+
 bool
 tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
 			  const int *lengths, const int *formats, TideError *err)
@@ -334,7 +359,7 @@ tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *valu
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "connection to %s is broken", pg->where);
 	if (pg->pending)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement is already under way");
-	if (!PQsendQueryParams(pg->conn, sql, n_params, NULL, values, lengths, formats, 0))
+	if (!send_statement(pg, sql, n_params, values, lengths, formats))
 	{
 		tide_pg_error(pg, NULL, err);
 		return false;
@@ -505,6 +530,26 @@ tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *value
 		*res = NULL;
 	return tide_pg_start(pg, sql, n_params, values, NULL, NULL, err) &&
 		   tide_pg_finish(pg, -1, res, err);
+}
+
+bool
+tide_pg_prepare(TidePg *pg, const char *sql, TideError *err)
+{
+	char		name[16];
+
+	if (pg->n_prepared == TIDE_PG_MAX_PREPARED || pg->broken || pg->pending)
+		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement can't be prepared now");
+	snprintf(name, sizeof(name), "tide_%d", pg->n_prepared);
+	if (!PQsendPrepare(pg->conn, name, sql, 0, NULL))
+	{
+		tide_pg_error(pg, NULL, err);
+		return false;
+	}
+	pg->pending = true;
+	if (!flush_output(pg, err) || !tide_pg_finish(pg, -1, NULL, err))
+		return false;
+	pg->prepared[pg->n_prepared++] = sql;
+	return true;
 }
 
 const char *

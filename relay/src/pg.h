@@ -43,6 +43,12 @@ extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char 
 extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err);
 extern bool tide_pg_pending(const TidePg *pg);	/* started and not finished */
 
+/*
+ * From now on this connection parses and plans the statement no more.  For the
+ * few that run for every batch; sql is recognised by its address.
+ */
+extern bool tide_pg_prepare(TidePg *pg, const char *sql, TideError *err);
+
 /* Fills err from a failed result or connection: class from SQLSTATE, message, hint. */
 extern void tide_pg_error(TidePg *pg, const PGresult *res, TideError *err);
 

@@ -9,6 +9,9 @@
 
 #include "pg.h"
 
+/* Statements one connection can have prepared. */
+#define TIDE_PG_MAX_PREPARED 4
+
 struct TidePg
 {
 	PGconn	   *conn;
@@ -17,6 +20,8 @@ struct TidePg
 	PGresult   *result;			/* of the statement under way */
 	bool		pending;		/* started and not finished */
 	bool		broken;			/* of no use any more, whatever libpq thinks */
+	const char *prepared[TIDE_PG_MAX_PREPARED]; /* statement i is prepared as "tide_i" */
+	int			n_prepared;
 };
 
 /* Both return false.  Neither message ever holds a password. */

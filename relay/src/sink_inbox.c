@@ -105,8 +105,9 @@ inbox_open(const TidePipelineInfo *info, TideSink **result, TideError *err)
 	}
 	else
 		sink->inbox = info->target;
-	if (remote ? !connect_remote(sink, err) :
-		!tide_pg_open(info->conninfo, info->name, info->stop, &sink->pg, err))
+	if ((remote ? !connect_remote(sink, err) :
+		 !tide_pg_open(info->conninfo, info->name, info->stop, &sink->pg, err)) ||
+		!tide_pg_prepare(sink->pg, tide_q_inbox_receive, err))
 	{
 		inbox_close(sink);
 		return false;

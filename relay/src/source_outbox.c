@@ -167,6 +167,8 @@ outbox_open(const TidePipelineInfo *info, TideSource **result, TideError *err)
 	source->poll_ms = FIRST_POLL_MS;
 	if (!tide_pg_open(info->conninfo, info->name, info->hard_stop, &source->pg, err) ||
 		!tide_pg_exec(source->pg, tide_q_outbox_session, 0, NULL, NULL, err) ||
+		!tide_pg_prepare(source->pg, tide_q_outbox_fetch, err) ||
+		!tide_pg_prepare(source->pg, tide_q_wake_wait, err) ||
 		!load_position(source, err))
 	{
 		outbox_close(source);

@@ -20,6 +20,7 @@
 #include "log.h"
 #include "mem.h"
 #include "pipeline_internal.h"
+#include "queries.h"
 
 #define QUESTION_SIZE 2048		/* events per question */
 #define RESEND_SLICE 64			/* events per repetition: bounds memory */
@@ -46,15 +47,35 @@ struct TideConfirmation
 	TideArena  *arena;			/* answers of one step */
 };
 
-TideConfirmation *
-tide_confirmation_new(void)
+/* Regions that answered in the past are waited for, also after a restart. */
+static bool
+load_regions(TidePipeline *pipeline, TideConfirmation *c, TideError *err)
+{
+	const char *values[1] = {pipeline->spec.name};
+	PGresult   *res;
+
+	if (!tide_pipeline_home(pipeline, err) ||
+		!tide_pg_exec(pipeline->home, tide_q_relay_destinations, 1, values, &res, err))
+		return false;
+	while (c->n_regions < PQntuples(res) && c->n_regions < MAX_REGIONS)
+	{
+		c->regions[c->n_regions].name = tide_strdup(PQgetvalue(res, c->n_regions, 0));
+		c->n_regions++;
+	}
+	PQclear(res);
+	return true;
+}
+
+bool
+tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation, TideError *err)
 {
 	TideConfirmation *c = tide_zalloc(sizeof(*c));
 
+	*confirmation = c;
 	c->question = tide_batch_new();
 	c->again = tide_batch_new();
 	c->arena = tide_arena_new();
-	return c;
+	return load_regions(pipeline, c, err);
 }
 
 void
@@ -70,6 +91,27 @@ tide_confirmation_free(TideConfirmation *c)
 	free(c);
 }
 
+/* A region that answers for the first time is remembered before its word counts. */
+static bool
+add_region(TidePipeline *pipeline, const char *name, TideError *err)
+{
+	TideConfirmation *c = pipeline->confirmation;
+	char		epoch[24];
+	const char *values[3] = {pipeline->spec.name, epoch, name};
+
+	if (c->n_regions == MAX_REGIONS)
+		return tide_error(err, TIDE_ERR_CONFIG, "", "more than %d regions confirm pipeline \"%s\"",
+						  MAX_REGIONS, pipeline->spec.name);
+	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
+	if (!tide_pipeline_home(pipeline, err) ||
+		!tide_pg_exec(pipeline->home, tide_q_relay_add_destination, 3, values, NULL, err))
+		return false;
+	tide_log(TIDE_LOG_INFO, "region \"%s\" confirms this pipeline's events from now on", name);
+	c->regions[c->n_regions].has_all = false;
+	c->regions[c->n_regions++].name = tide_strdup(name);
+	return true;
+}
+
 static Region *
 find_region(TideConfirmation *c, TideSlice name)
 {
@@ -78,11 +120,7 @@ find_region(TideConfirmation *c, TideSlice name)
 		if (strcmp(c->regions[i].name, name.ptr) == 0)
 			return &c->regions[i];
 	}
-	if (c->n_regions == MAX_REGIONS)
-		return NULL;
-	tide_log(TIDE_LOG_INFO, "region \"%s\" confirms this pipeline's events", name.ptr);
-	c->regions[c->n_regions].name = tide_strdup(name.ptr);
-	return &c->regions[c->n_regions++];
+	return NULL;
 }
 
 static bool
@@ -158,8 +196,14 @@ take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 	TideConfirmation *c = pipeline->confirmation;
 	Region	   *region = find_region(c, answer->region);
 
+	if (region == NULL)
+	{
+		if (!add_region(pipeline, answer->region.ptr, err))
+			return false;
+		region = find_region(c, answer->region);
+	}
 	/* An answer to an earlier question tells nothing about this one. */
-	if (region == NULL || c->question->n_events == 0 ||
+	if (c->question->n_events == 0 ||
 		strcmp(answer->position.ptr, c->question->position.ptr) != 0)
 		return true;
 	if (answer->n_missing == 0)

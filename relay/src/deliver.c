@@ -31,14 +31,6 @@ wait_for_lease(TidePipeline *pipeline, TideError *err)
 /* ---- dead letters ---- */
 
 static bool
-open_home(TidePipeline *pipeline, TideError *err)
-{
-	return pipeline->home != NULL ||
-		tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort,
-					 &pipeline->home, err);
-}
-
-static bool
 dead_letter(TidePipeline *pipeline, const TideEvent *event, TideError *err)
 {
 	char		epoch[24];
@@ -53,7 +45,7 @@ dead_letter(TidePipeline *pipeline, const TideEvent *event, TideError *err)
 	lengths[8] = (int) event->payload.len;
 	formats[8] = 1;				/* bytea: it may be anything but valid */
 	tide_log_error(TIDE_LOG_WARN, why, "event %s goes to the dead letters", event->id.ptr);
-	return open_home(pipeline, err) &&
+	return tide_pipeline_home(pipeline, err) &&
 		tide_pg_start(pipeline->home, tide_q_dead_letter_add, 12, values, lengths, formats, err) &&
 		tide_pg_finish(pipeline->home, -1, NULL, err);
 }

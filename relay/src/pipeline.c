@@ -106,6 +106,14 @@ tide_pipeline_spec(const TidePipeline *pipeline)
 
 /* ---- opening and closing ---- */
 
+bool
+tide_pipeline_home(TidePipeline *pipeline, TideError *err)
+{
+	return pipeline->home != NULL ||
+		tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort,
+					 &pipeline->home, err);
+}
+
 static bool
 find_connectors(TidePipeline *pipeline, TideError *err)
 {
@@ -128,8 +136,9 @@ open_connectors(TidePipeline *pipeline, TideError *err)
 		!pipeline->source_ops->open(&pipeline->source_info, &pipeline->source, err) ||
 		!pipeline->sink_ops->open(&pipeline->sink_info, &pipeline->sink, err))
 		return false;
-	if (pipeline->sink_ops->ask != NULL && pipeline->source_ops->unconfirmed != NULL)
-		pipeline->confirmation = tide_confirmation_new();
+	if (pipeline->sink_ops->ask != NULL && pipeline->source_ops->unconfirmed != NULL &&
+		!tide_confirmation_open(pipeline, &pipeline->confirmation, err))
+		return false;
 	pipeline->current = tide_batch_new();
 	pipeline->next = tide_batch_new();
 	return true;

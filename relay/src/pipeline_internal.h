@@ -36,7 +36,7 @@ struct TidePipeline
 	const TideSinkOps *sink_ops;
 	TideSource *source;
 	TideSink   *sink;
-	TidePg	   *home;			/* for dead letters; opened on first use */
+	TidePg	   *home;			/* for what is rare; see tide_pipeline_home */
 	TideBatch  *current;
 	TideBatch  *next;
 	TideConfirmation *confirmation; /* NULL: the sink's acceptance is a commit */
@@ -46,6 +46,9 @@ struct TidePipeline
 /* The one place where a pipeline's state changes. */
 extern void tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state,
 									const TideError *error);
+
+/* Opens pipeline->home, a connection for what is rare, if it is not open yet. */
+extern bool tide_pipeline_home(TidePipeline *pipeline, TideError *err);
 
 /* handler.c: runs an inbox's handler until asked to drain, or until it fails. */
 extern bool tide_handler_run(TidePipeline *pipeline, TideError *err);
@@ -62,7 +65,8 @@ extern bool tide_deliver_finish(TidePipeline *pipeline, TideBatch *batch, TideEr
 extern bool tide_deliver_again(TidePipeline *pipeline, TideBatch *batch, TideError *err);
 
 /* confirm.c: one step of asking destinations what they have; never waits long. */
-extern TideConfirmation *tide_confirmation_new(void);
+extern bool tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation,
+								   TideError *err);
 extern void tide_confirmation_free(TideConfirmation *confirmation);
 extern bool tide_confirmation_step(TidePipeline *pipeline, TideError *err);
 

@@ -13,6 +13,7 @@
 #include "cli.h"
 #include "doctor_internal.h"
 #include "mem.h"
+#include "nats_conn.h"
 #include "pg_json.h"
 #include "queries.h"
 #include "table.h"
@@ -217,12 +218,15 @@ run(const TideCliArgs *args)
 {
 	TideDoctor	doctor = {0};
 	size_t		counts[N_LEVELS] = {0};
+	TideError	err = {0};
 	bool		ok = true;
 
 	if (!tide_cli_init_log(args))
 		return TIDE_EXIT_USAGE;
 	doctor.arena = tide_arena_new();
 	doctor.conninfo = tide_cli_value(args, "dbname");
+	if (!tide_nats_init(&err))
+		tide_doctor_report(&doctor, TIDE_DOCTOR_ERROR, "nats", NULL, err.message, err.hint);
 	run_checks(&doctor);
 	for (const TideFinding *f = doctor.first; f != NULL; f = f->next)
 	{
@@ -238,6 +242,7 @@ run(const TideCliArgs *args)
 	json_decref(doctor.status);
 	json_decref(doctor.pipelines);
 	tide_pg_close(doctor.pg);
+	tide_nats_shutdown();
 	tide_arena_free(doctor.arena);
 	return ok ? TIDE_EXIT_OK : TIDE_EXIT_PROBLEM;
 }

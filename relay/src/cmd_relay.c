@@ -20,6 +20,7 @@
 #include "http.h"
 #include "log.h"
 #include "mem.h"
+#include "nats_conn.h"
 #include "sd_notify.h"
 #include "stop.h"
 
@@ -27,12 +28,6 @@
 #define LOOK_MS 1000
 
 #define MAX_DRAIN_S 3600
-
-/*
- * Ends libnats (nats_Close), once no pipeline runs any more.  Whoever uses
- * libnats defines it; a build without NATS has nothing to end.
- */
-extern void tide_nats_shutdown(void) __attribute__((weak));
 
 typedef struct Relay
 {
@@ -226,14 +221,13 @@ run_relay(const TideCoordinatorOptions *opts, const char *http_address, TideErro
 	relay.finished = tide_stop_new();
 	if (relay.signal_fd < 0 || relay.finished == NULL)
 		tide_error(err, TIDE_ERR_INTERNAL, "", "could not set up signals: %s", strerror(errno));
-	else if ((relay.coordinator = tide_coordinator_new(opts, err)) != NULL &&
+	else if (tide_nats_init(err) && (relay.coordinator = tide_coordinator_new(opts, err)) != NULL &&
 			 start_http(&relay, http_address, err))
 		ok = run_coordinator(&relay, err);
 
 	tide_http_stop(relay.http);
 	tide_coordinator_free(relay.coordinator);
-	if (tide_nats_shutdown != NULL)
-		tide_nats_shutdown();
+	tide_nats_shutdown();
 	tide_stop_free(relay.finished);
 	if (relay.signal_fd >= 0)
 		close(relay.signal_fd);

@@ -73,8 +73,11 @@ static const struct
 	UNIT_MICROSECONDS},
 };
 
-/* The states of tide.relay_set_state: all are shown, so that no series comes and goes. */
-static const char *const states[] = {"starting", "running", "retrying", "failed", "stopped"};
+/*
+ * The states of tide.relay_set_state, and the spare's: all are shown, so that
+ * no series comes and goes.
+ */
+static const char *const states[] = {"waiting", "starting", "running", "retrying", "failed", "stopped"};
 
 void
 tide_histogram_add(TideHistogram *h, int64_t us)

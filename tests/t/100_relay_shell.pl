@@ -211,19 +211,23 @@ sub test_relay
 	return;
 }
 
-# A relay that can't ever work ends with a status that tells a supervisor so.
-sub test_hopeless_relays
+# A relay may be started before its database is ready for it: it says what is missing, and waits.
+sub test_early_relay
 {
-	my $base = 'host=' . $us->host . ' port=' . $us->port;
-	for my $case ([ "$base user=relay dbname=nosuch", 3 ], [ "$base user=guarded password=x dbname=postgres", 5 ])
-	{
-		my ($conninfo, $wanted) = @$case;
-		my ($status, $out, $err) = run_program('relay', '-d', $conninfo, '--http', 'none');
-		is($status, $wanted, "a relay ends with $wanted for: $conninfo");
-		like($err, qr/level=error .*hint=/, '... and says why');
-	}
-	my ($status, undef, $err) = run_program('relay', '-d', "$base user=relay dbname=postgres", '--http', '127.0.0.1');
-	is($status, 3, 'an address that is none is refused');
+	my $conninfo = 'host=' . $us->host . ' port=' . $us->port . ' user=relay dbname=bare';
+	my $relay = PgTide::Relay->new(name => 'early', conninfo => $conninfo);
+	$relay->start(wait => 0);
+	ok(defined wait_until(sub { $relay->log_text =~ /CREATE EXTENSION pg_tide/ }, 10, 'the hint'),
+		'a relay without the extension says what to do');
+	cmp_ok(($relay->get('/livez'))[0], '==', 200, '... is alive');
+	cmp_ok(($relay->get('/readyz'))[0], '==', 503, '... but not ready');
+	$us->safe_psql('bare', 'CREATE EXTENSION pg_tide');
+	ok(defined wait_until(sub { ($relay->get('/readyz'))[0] == 200 }, 20, 'readiness'),
+		'... until the extension is there');
+	is($relay->stop, 0, '... and ends well');
+
+	my ($status, undef, $err) = run_program('relay', '-d', $conninfo, '--http', '127.0.0.1');
+	is($status, 3, 'an address that is none ends it at once');
 	like($err, qr/ADDR:PORT/, '... with a hint');
 	return;
 }
@@ -239,6 +243,6 @@ make_pipeline();
 test_status();
 test_doctor_finds();
 test_relay();
-test_hopeless_relays();
+test_early_relay();
 $us->stop;
 done_testing();

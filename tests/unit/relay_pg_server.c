@@ -375,6 +375,7 @@ main(void)
 		cmocka_unit_test(refusals),
 	};
 
+	unsetenv("PGAPPNAME");		/* a test harness sets it */
 	conninfo = getenv("TIDE_TEST_CONNINFO");
 	return cmocka_run_group_tests_name("relay_pg_server", tests, set_up, tear_down);
 }

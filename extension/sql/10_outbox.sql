@@ -73,6 +73,20 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION tide._check_retention(outbox text, retention interval) RETURNS void
+	IMMUTABLE
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+BEGIN
+	IF retention IS NULL OR retention < interval '0' THEN
+		RAISE invalid_parameter_value USING
+			MESSAGE = format('retention of outbox "%s" must be an interval of zero or more', outbox),
+			HINT = 'For example ''24 hours''.';
+	END IF;
+END
+$$;
+
 CREATE FUNCTION tide.outbox_create(name text, retention interval DEFAULT '24 hours') RETURNS void
 	LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
@@ -82,11 +96,7 @@ DECLARE
 	view_name name := tide._relation_name(name, '_outbox');
 BEGIN
 	PERFORM tide._check_name('outbox', name);
-	IF retention IS NULL OR retention < interval '0' THEN
-		RAISE invalid_parameter_value USING
-			MESSAGE = format('retention of outbox "%s" must be an interval of zero or more', name),
-			HINT = 'For example ''24 hours''.';
-	END IF;
+	PERFORM tide._check_retention(name, retention);
 	INSERT INTO tide.outbox (name, retention) VALUES (outbox_create.name, outbox_create.retention)
 		ON CONFLICT DO NOTHING RETURNING id INTO new_id;
 	IF new_id IS NULL THEN
@@ -158,10 +168,16 @@ CREATE FUNCTION tide.outbox_disable(name text) RETURNS void
 COMMENT ON FUNCTION tide.outbox_disable(text) IS 'makes publishing to the outbox an error; what it holds is still delivered';
 
 CREATE FUNCTION tide.outbox_set_retention(name text, retention interval) RETURNS void
-	LANGUAGE sql SECURITY DEFINER
+	LANGUAGE plpgsql SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	AS $$ UPDATE tide.outbox o SET retention = outbox_set_retention.retention
-		   WHERE o.id = (tide._outbox(outbox_set_retention.name)).id $$;
+	AS $$
+DECLARE
+	box tide.outbox := tide._outbox(name);
+BEGIN
+	PERFORM tide._check_retention(name, retention);
+	UPDATE tide.outbox o SET retention = outbox_set_retention.retention WHERE o.id = box.id;
+END
+$$;
 
 -- ---- who may publish ----
 
@@ -286,6 +302,8 @@ $$;
 
 -- Empties one closed segment if nobody needs it.  The exclusive lock means that
 -- no transaction that wrote to it is still open: what we see in it is all there is.
+-- The first look is without the lock, so that a segment that must stay is not
+-- locked until the end of this transaction for nothing.
 CREATE FUNCTION tide._segment_truncate(box tide.outbox, n int) RETURNS boolean
 	LANGUAGE plpgsql
 	SET search_path = pg_catalog, pg_temp
@@ -293,6 +311,9 @@ CREATE FUNCTION tide._segment_truncate(box tide.outbox, n int) RETURNS boolean
 DECLARE
 	segment regclass := format('tide.outbox_%s_%s', box.id, n);
 BEGIN
+	IF NOT tide._segment_delivered(box.name, segment) THEN
+		RETURN false;
+	END IF;
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE NOWAIT', segment);
 	IF NOT tide._segment_delivered(box.name, segment) THEN
 		RETURN false;
@@ -335,6 +356,12 @@ DECLARE
 	truncated int := 0;
 	rotated int := 0;
 BEGIN
+	-- A snapshot older than the lock on a segment would not show all that is in it.
+	IF current_setting('transaction_isolation') <> 'read committed' THEN
+		RAISE invalid_transaction_state USING
+			MESSAGE = 'outboxes can only be maintained in a read committed transaction',
+			HINT = 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED, or call it by itself.';
+	END IF;
 	FOR box IN SELECT * FROM tide.outbox ORDER BY id LOOP
 		FOR n IN 0..2 LOOP
 			IF n <> box.segment AND box.closed_at[n + 1] + box.retention < clock_timestamp()

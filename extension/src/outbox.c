@@ -165,15 +165,16 @@ new_event_id(TimestampTz now)
 static void
 add_tick(int64 seq, Datum *values, bool *nulls)
 {
-	Datum		snapshot;
+	char	   *snapshot;
+	uint64		xmax;
 
 	nulls[SEG_TICK - 1] = nulls[SEG_TICK_XMAX - 1] = (seq % TICK_EVERY) != 0;
 	if (nulls[SEG_TICK - 1])
 		return;
-	snapshot = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
-	values[SEG_TICK_XMAX - 1] = DirectFunctionCall1(pg_snapshot_xmax, snapshot);
-	values[SEG_TICK - 1] = CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(pg_snapshot_out,
-																				  snapshot)));
+	snapshot = tide_current_snapshot();
+	xmax = strtoull(strchr(snapshot, ':') + 1, NULL, 10);
+	values[SEG_TICK_XMAX - 1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(xmax));
+	values[SEG_TICK - 1] = CStringGetTextDatum(snapshot);
 }
 
 static void

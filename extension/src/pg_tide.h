@@ -67,6 +67,11 @@ extern TideOutbox *tide_outbox_lookup(text *name);
  */
 extern Relation tide_outbox_open_current(text *name, TideOutbox **outbox);
 
+/* ---- window.c: reading by snapshots ---- */
+
+/* pg_current_snapshot() as others see it: with this transaction in progress.  In the current context. */
+extern char *tide_current_snapshot(void);
+
 /* ---- wakeup.c: who waits for what, without NOTIFY ---- */
 
 extern void tide_wakeup_init(void);

@@ -260,10 +260,22 @@ Datum
 tide_sql_wake_wait(PG_FUNCTION_ARGS)
 {
 	CallContext *context = (CallContext *) fcinfo->context;
-	uint32		slot = slot_of(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1));
-	uint64		seen = (uint64) PG_GETARG_INT64(2);
-	int			timeout_ms = Min(Max(PG_GETARG_INT32(3), 0), MAX_WAIT_MS);
+	uint32		slot;
+	uint64		seen;
+	int			timeout_ms;
 
+	/* A procedure can't be STRICT. */
+	for (int i = 0; i < 4; i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("arguments of tide.wake_wait must not be null"),
+					 errhint("Without a generation there is nothing to wait for: read first.")));
+	}
+	slot = slot_of(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1));
+	seen = (uint64) PG_GETARG_INT64(2);
+	timeout_ms = Min(Max(PG_GETARG_INT32(3), 0), MAX_WAIT_MS);
 	if (shared == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_TIDE_NOT_PRELOADED),

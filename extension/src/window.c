@@ -33,6 +33,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "access/commit_ts.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -115,12 +116,45 @@ parse_snapshot(const char *text, TideSnapshot *snapshot)
 				 errhint("A snapshot reads xmin:xmax:xip_list, as pg_current_snapshot() prints it.")));
 }
 
+/* Writes a snapshot with one more transaction in progress. */
 static char *
-current_snapshot(void)
+snapshot_without(const TideSnapshot *snapshot, uint64 xid)
 {
-	Datum		snapshot = DirectFunctionCall1(pg_current_snapshot, (Datum) 0);
+	StringInfoData buf;
+	size_t		before = 0;
 
-	return DatumGetCString(DirectFunctionCall1(pg_snapshot_out, snapshot));
+	while (before < snapshot->n_xip && snapshot->xip[before] < xid)
+		before++;
+	initStringInfo(&buf);
+	appendStringInfo(&buf, UINT64_FORMAT ":" UINT64_FORMAT ":", (uint64) snapshot->xmin,
+					 (uint64) snapshot->xmax);
+	for (size_t i = 0; i < before; i++)
+		appendStringInfo(&buf, UINT64_FORMAT ",", (uint64) snapshot->xip[i]);
+	appendStringInfo(&buf, UINT64_FORMAT, xid);
+	for (size_t i = before; i < snapshot->n_xip; i++)
+		appendStringInfo(&buf, "," UINT64_FORMAT, (uint64) snapshot->xip[i]);
+	return buf.data;
+}
+
+/*
+ * The server leaves the session's own transaction out of the list of those in
+ * progress, as if it had finished.  For others it has not.
+ */
+char *
+tide_current_snapshot(void)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(pg_snapshot_out,
+														DirectFunctionCall1(pg_current_snapshot,
+																			(Datum) 0)));
+	FullTransactionId own = GetTopFullTransactionIdIfAny();
+	TideSnapshot snapshot;
+
+	if (!FullTransactionIdIsValid(own))
+		return text;
+	parse_snapshot(text, &snapshot);
+	if (!tide_snapshot_visible(&snapshot, U64FromFullTransactionId(own)))
+		return text;
+	return snapshot_without(&snapshot, U64FromFullTransactionId(own));
 }
 
 /* ---- segments ---- */
@@ -575,7 +609,7 @@ check_not_ahead(const TideOutbox *outbox, const TideSnapshot *from)
 {
 	TideSnapshot current;
 
-	parse_snapshot(current_snapshot(), &current);
+	parse_snapshot(tide_current_snapshot(), &current);
 	if (from->xmax <= current.xmax)
 		return;
 	ereport(ERROR,
@@ -589,6 +623,17 @@ check_not_ahead(const TideOutbox *outbox, const TideSnapshot *from)
 }
 
 /* ---- entry points ---- */
+
+static text *
+required_text(FunctionCallInfo fcinfo, int arg, const char *what)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("%s must not be null", what),
+				 errhint("Only the snapshots where reading starts and ends may be left out.")));
+	return PG_GETARG_TEXT_PP(arg);
+}
 
 static char *
 optional_text(FunctionCallInfo fcinfo, int arg)
@@ -620,7 +665,7 @@ tide_sql_outbox_fetch(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (!PG_ARGISNULL(0))
 		check_epoch(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
-	outbox = tide_outbox_lookup(PG_GETARG_TEXT_PP(2));
+	outbox = tide_outbox_lookup(required_text(fcinfo, 2, "the outbox's name"));
 	preloaded = tide_wake_generation(outbox->wake_slot, &generation);
 	check_readable(outbox);
 	if (from_text == NULL)
@@ -630,7 +675,7 @@ tide_sql_outbox_fetch(PG_FUNCTION_ARGS)
 
 	open_segments(outbox, &segments);
 	if (to_text == NULL)
-		to_text = choose_end(&segments, &from, current_snapshot());
+		to_text = choose_end(&segments, &from, tide_current_snapshot());
 	if (!window_is(&segments, from_text, to_text))
 		build_window(&segments, from_text, &from, to_text);
 	seek_window(PG_ARGISNULL(5) ? PG_INT64_MIN : PG_GETARG_INT64(5));
@@ -651,7 +696,7 @@ Datum
 tide_sql_outbox_unconfirmed(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	TideOutbox *outbox = tide_outbox_lookup(PG_GETARG_TEXT_PP(0));
+	TideOutbox *outbox = tide_outbox_lookup(required_text(fcinfo, 0, "the outbox's name"));
 	OpenSegments segments;
 	TideSnapshot from;
 	char	   *from_text = optional_text(fcinfo, 1);
@@ -666,7 +711,8 @@ tide_sql_outbox_unconfirmed(PG_FUNCTION_ARGS)
 	parse_snapshot(from_text, &from);
 	open_segments(outbox, &segments);
 	if (to_text == NULL)
-		to_text = choose_end(&segments, &from, text_to_cstring(PG_GETARG_TEXT_PP(2)));
+		to_text = choose_end(&segments, &from,
+							 text_to_cstring(required_text(fcinfo, 2, "the snapshot sent up to")));
 	if (!window_is(&segments, from_text, to_text))
 		build_window(&segments, from_text, &from, to_text);
 	seek_window(PG_ARGISNULL(4) ? PG_INT64_MIN : PG_GETARG_INT64(4));
@@ -701,7 +747,7 @@ visit_oldest(TupleTableSlot *slot, int segment, void *arg)
 Datum
 tide_sql_outbox_oldest_unsent(PG_FUNCTION_ARGS)
 {
-	TideOutbox *outbox = tide_outbox_lookup(PG_GETARG_TEXT_PP(0));
+	TideOutbox *outbox = tide_outbox_lookup(required_text(fcinfo, 0, "the outbox's name"));
 	char	   *from_text = optional_text(fcinfo, 1);
 	OpenSegments segments;
 	TideSnapshot from;

@@ -24,6 +24,7 @@
 #define WRITE_DEADLINE_MS 5000
 #define PING_INTERVAL_MS 3000	/* two unanswered: a black hole is noticed within 10 s */
 #define MAX_PINGS_OUT 2
+#define IO_BUFFER_BYTES (128 * 1024)
 #define MAX_SERVERS 16
 #define STOP_STEP_MS 50			/* how long a stop request may go unseen while waiting */
 #define URL_SIZE 256
@@ -298,6 +299,8 @@ set_behaviour(natsOptions *opts, const char *what, NatsSlot *slot)
 		s = natsOptions_SetPingInterval(opts, PING_INTERVAL_MS);
 	if (s == NATS_OK)
 		s = natsOptions_SetMaxPingsOut(opts, MAX_PINGS_OUT);
+	if (s == NATS_OK)
+		s = natsOptions_SetIOBufSize(opts, IO_BUFFER_BYTES);
 	if (s == NATS_OK)
 		s = natsOptions_SetErrorHandler(opts, on_async_error, slot);
 	return s;

@@ -19,6 +19,7 @@
 #include "tide_template.h"
 
 #define TRIES 6
+#define PLACEHOLDER "tide-placeholder"
 #define NS_PER_MS INT64_C(1000000)
 
 static pthread_mutex_t provision_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -262,6 +263,23 @@ new_config(const TideProvision *want)
 					 "num_replicas", (json_int_t) (want->replicas > 0 ? want->replicas : 1));
 }
 
+/* Takes out what an update in two steps left when it was interrupted. */
+static int
+remove_placeholders(json_t *config)
+{
+	json_t	   *subjects = json_object_get(config, "subjects");
+	int			removed = 0;
+
+	for (size_t i = json_array_size(subjects); i > 0; i--)
+	{
+		if (strstr(json_string_value(json_array_get(subjects, i - 1)), PLACEHOLDER) == NULL)
+			continue;
+		json_array_remove(subjects, i - 1);
+		removed++;
+	}
+	return removed;
+}
+
 /* Adds subject; narrower ones that it covers go, as newer servers refuse overlaps in one stream. */
 static void
 add_subject(json_t *config, const char *subject)
@@ -313,9 +331,11 @@ static int
 complete(const TideProvision *want, const char *domain, const char *filter, json_t *config,
 		 TideBuf *missing)
 {
-	int			changes = 0;
+	int			changes = remove_placeholders(config);
 	char		api[300];
 
+	if (changes > 0)
+		tide_buf_append_str(missing, "subjects must not have " PLACEHOLDER);
 	if (want->captures[0] != '\0')
 	{
 		TideStreamState probe = {.info = json_pack("{s:O}", "config", config)};
@@ -396,45 +416,48 @@ create_stream(TideJs *js, const TideProvision *want, const char *domain, const c
 	return ok;
 }
 
-/* A subject that overlaps the given one and that nobody publishes: its wildcards made concrete. */
-static void
-unused_subject(const char *subject, TideBuf *out)
+/* A subject that filter covers and that nobody publishes. */
+static json_t *
+placeholder(const char *filter)
 {
-	for (const char *c = subject; *c != '\0'; c++)
+	TideBuf		out;
+	char		memory[TIDE_SUBJECT_MAX + 1];
+
+	tide_buf_init_fixed(&out, memory, sizeof(memory));
+	for (const char *c = filter; *c != '\0'; c++)
 	{
 		if (*c == '*' || *c == '>')
-			tide_buf_append_str(out, "tide-unused");
+			tide_buf_append_str(&out, PLACEHOLDER);
 		else
-			tide_buf_append_char(out, *c);
+			tide_buf_append_char(&out, *c);
 	}
+	return json_string(tide_buf_cstr(&out));
 }
 
 /*
- * Servers before 2.10 compare a source's filter with the subjects of the local
- * stream of that name, even if the source is in another domain, and refuse an
- * update of a stream that has both.  They look at the subjects the stream has
- * before the update, and let pass a stream that has none: so first take its
- * subjects away, with filters that satisfy the check and match nothing, then
- * set what is wanted.  Between the two, publishers are refused for a moment,
- * and publish again.
+ * Servers before 2.10 compare a source's filter with the subjects that the
+ * local stream of that name had before the update, although the source is in
+ * another domain, and refuse what does not overlap.  So first the stream gets
+ * placeholder subjects that overlap the filters, and no sources; then what is
+ * wanted.  Publishers notice nothing.  A source that is taken away and put back
+ * goes on behind the last message it brought (the messages say which), while
+ * one whose filter is changed and changed back would skip what came meanwhile.
  */
 static bool
-update_in_two_steps(TideJs *js, const TideProvision *want, json_t *before, json_t *wanted,
-					TideError *err)
+update_in_two_steps(TideJs *js, const TideProvision *want, json_t *wanted, TideError *err)
 {
 	json_t	   *step = json_deep_copy(wanted);
-	const char *subject = json_string_value(json_array_get(json_object_get(before, "subjects"), 0));
-	TideBuf		unused;
-	char		memory[600];
+	json_t	   *subjects = json_object_get(step, "subjects");
 	size_t		i;
 	json_t	   *source;
 	bool		ok;
 
-	tide_buf_init_fixed(&unused, memory, sizeof(memory));
-	unused_subject(subject != NULL ? subject : "tide-unused", &unused);
-	json_object_del(step, "subjects");
-	json_array_foreach(json_object_get(step, "sources"), i, source)
-		json_object_set_new(source, "filter_subject", json_string(tide_buf_cstr(&unused)));
+	json_array_foreach(json_object_get(wanted, "sources"), i, source)
+	{
+		if (captured_overlap(step, source_filter(source)) == NULL)
+			json_array_append_new(subjects, placeholder(source_filter(source)));
+	}
+	json_object_set_new(step, "sources", json_array());
 	ok = tide_js_requestf(js, step, NULL, err, "STREAM.UPDATE.%s", want->stream) &&
 		tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream);
 	json_decref(step);
@@ -442,14 +465,20 @@ update_in_two_steps(TideJs *js, const TideProvision *want, json_t *before, json_
 }
 
 static bool
-update_stream(TideJs *js, const TideProvision *want, json_t *before, json_t *wanted, TideError *err)
+update_stream(TideJs *js, const TideProvision *want, json_t *wanted, TideError *err)
 {
-	if (tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream))
+	TideError	local = {0};
+
+	if (tide_js_requestf(js, wanted, NULL, &local, "STREAM.UPDATE.%s", want->stream))
 		return true;
-	if (err == NULL || strcmp(err->code, TIDE_JS_SOURCE_NO_OVERLAP) != 0)
+	if (strcmp(local.code, TIDE_JS_INVALID_CONFIG) != 0 ||
+		strstr(local.message, "does not overlap") == NULL)
+	{
+		if (err != NULL)
+			*err = local;
 		return false;
-	tide_error_clear(err);
-	return update_in_two_steps(js, want, before, wanted, err);
+	}
+	return update_in_two_steps(js, want, wanted, err);
 }
 
 /* Brings an existing stream to what is wanted; *again: somebody else changed it meanwhile. */
@@ -479,7 +508,7 @@ complete_stream(TideJs *js, const TideProvision *want, const char *domain, const
 	}
 	else if (ok && changes > 0)
 	{
-		ok = update_stream(js, want, config_of(state), config, err);
+		ok = update_stream(js, want, config, err);
 		*again = ok;
 	}
 	json_decref(config);

@@ -401,6 +401,19 @@ receive(TideSource *source, TideBatch *batch, int timeout_ms)
 	return tide_source_nats.confirm(source, batch, &err);
 }
 
+static void
+receive_until(TideSource *source, TideBatch *batch, size_t n, int limit_ms)
+{
+	long long	began = tide_monotonic_ms();
+
+	while (test_home.n_ids < n)
+	{
+		ASSERT_OK(receive(source, batch, 500));
+		if (tide_monotonic_ms() - began > limit_ms)
+			fail_msg("%zu of %zu events within %d ms", test_home.n_ids, n, limit_ms);
+	}
+}
+
 /* Everything from 0 to n - 1 arrived, and each key's in order. */
 static void
 assert_complete_and_ordered(int n)
@@ -453,8 +466,7 @@ reads_in_order_and_goes_on_where_it_was(void **state)
 				  "orders.*.us-east", "eu");
 	publish_range(&out, "us-east", 0, 3000);
 	source = open_source(&in);
-	while (test_home.n_ids < 1500)
-		ASSERT_OK(receive(source, batch, 2000));
+	receive_until(source, batch, 1500, 20000);
 	tide_source_nats.close(source);
 	before = test_home.n_ids;
 
@@ -462,8 +474,7 @@ reads_in_order_and_goes_on_where_it_was(void **state)
 	ASSERT_OK(receive(source, batch, 2000));
 	assert_true(batch->n_events > 0);
 	assert_int_equal(strtol(batch->events[0].id.ptr, NULL, 16), before);
-	while (test_home.n_ids < 3000)
-		ASSERT_OK(receive(source, batch, 2000));
+	receive_until(source, batch, 3000, 20000);
 	assert_complete_and_ordered(3000);
 	assert_string_equal(batch->events[0].origin.ptr, "us-east");
 	assert_string_equal(batch->events[0].entity.ptr, "orders");
@@ -579,8 +590,7 @@ notices_deleted_consumers_and_streams(void **state)
 	tide_source_nats.close(source);
 	source = open_source(&in);
 	publish_range(&out, "us-east", 100, 100);
-	while (test_home.n_ids < 200)
-		ASSERT_OK(receive(source, batch, 2000));
+	receive_until(source, batch, 200, 20000);
 
 	api(&server, "STREAM.DELETE.ORDERS", NULL);
 	began = tide_monotonic_ms();
@@ -593,11 +603,7 @@ notices_deleted_consumers_and_streams(void **state)
 	source = open_source(&in);
 	publish_range(&out, "us-east", 200, 100);
 	began = tide_monotonic_ms();
-	while (test_home.n_ids < 300)
-	{
-		ASSERT_OK(receive(source, batch, 500));
-		assert_true(tide_monotonic_ms() - began < 10000);
-	}
+	receive_until(source, batch, 300, 10000);
 	assert_complete_and_ordered(300);
 	tide_source_nats.close(source);
 	tide_batch_free(batch);
@@ -676,11 +682,7 @@ finds_the_other_region_by_itself(void **state)
 	publish_range(&out, "us-east", 0, 200);
 	sink = open_sink(&out);		/* answers who it is */
 	began = tide_monotonic_ms();
-	while (test_home.n_ids < 200)
-	{
-		ASSERT_OK(receive(source, batch, 500));
-		assert_true(tide_monotonic_ms() - began < 20000);
-	}
+	receive_until(source, batch, 200, 20000);
 	assert_complete_and_ordered(200);
 	config = stream_config(&eu, "ORDERS");
 	assert_int_equal(json_array_size(json_object_get(config, "subjects")), 0);
@@ -705,11 +707,7 @@ finds_the_other_region_by_itself(void **state)
 	test_server_start(&us);
 	publish_range(&out, "us-east", 200, 200);
 	began = tide_monotonic_ms();
-	while (test_home.n_ids < 400)
-	{
-		ASSERT_OK(receive(source, batch, 500));
-		assert_true(tide_monotonic_ms() - began < 60000);
-	}
+	receive_until(source, batch, 400, 60000);
 	print_message("resumed %lld ms after the other region's server was back\n",
 				  tide_monotonic_ms() - began);
 	assert_complete_and_ordered(400);
@@ -740,7 +738,6 @@ changes_streams_that_have_both(void **state)
 	TideBatch  *batch = tide_batch_new();
 	TideBatch  *got = tide_batch_new();
 	json_t	   *config;
-	long long	began;
 
 	(void) state;
 	test_home_clear();
@@ -754,7 +751,7 @@ changes_streams_that_have_both(void **state)
 				  "orders.*.us-east", "eu");
 	sink = open_sink(&out);
 	back_sink = open_sink(&back);
-	make_batch(batch, "eu-west", 0, 1000);
+	make_batch(batch, "eu-west", 1000000, 1000);
 	ASSERT_OK(tide_sink_nats.start(back_sink, batch, &err));
 	source = open_source(&in);	/* adds a source while events are on their way */
 	ASSERT_OK(tide_sink_nats.finish(back_sink, batch, &err));
@@ -762,18 +759,12 @@ changes_streams_that_have_both(void **state)
 	/* Once it flows, a subject is added while the other region publishes. */
 	make_batch(batch, "us-east", 0, 1000);
 	ASSERT_OK(deliver(sink, batch));
-	while (test_home.n_ids < 1000)
-		ASSERT_OK(receive(source, got, 500));
+	receive_until(source, got, 1000, 20000);
 	make_batch(batch, "us-east", 1000, 5000);
 	ASSERT_OK(tide_sink_nats.start(sink, batch, &err));
 	more_sink = open_sink(&more);
 	ASSERT_OK(tide_sink_nats.finish(sink, batch, &err));
-	began = tide_monotonic_ms();
-	while (test_home.n_ids < 6000)
-	{
-		ASSERT_OK(receive(source, got, 500));
-		assert_true(tide_monotonic_ms() - began < 60000);
-	}
+	receive_until(source, got, 6000, 60000);
 	assert_complete_and_ordered(6000);
 	config = stream_config(&eu, "ORDERS");
 	assert_int_equal(json_array_size(json_object_get(config, "subjects")), 2);
@@ -861,8 +852,7 @@ tells_what_the_inbox_has(void **state)
 
 	source = open_source(&in);
 	publish_range(&out, "us-east", 0, 10);
-	while (test_home.n_ids < 10)
-		ASSERT_OK(receive(source, batch, 500));
+	receive_until(source, batch, 10, 20000);
 	ASSERT_OK(tide_sink_nats.ask(sink, ids, &err));
 	for (int i = 0; i < 100 && !got; i++)
 	{

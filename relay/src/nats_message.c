@@ -17,6 +17,7 @@
 
 #define LINE_BYTES 12			/* "NATS/1.0\r\n" and the empty line */
 #define SEPARATOR_BYTES 4		/* ": " and "\r\n" */
+#define EMPTY_VALUE "\"\""
 
 /* A message in the making; the first error stops all further steps. */
 typedef struct Maker
@@ -36,14 +37,20 @@ put_raw(Maker *m, const char *name, const char *value)
 	m->header_bytes += strlen(name) + strlen(value) + SEPARATOR_BYTES;
 }
 
-/* Nothing is written for NULL. */
+/*
+ * Nothing is written for NULL.  An empty value is written as EMPTY_VALUE, which no
+ * encoded text looks like: libnats takes a header without a value for the
+ * beginning of the next line, and would give that line as the value.
+ */
 static void
 put(Maker *m, const char *name, TideSlice value)
 {
 	if (value.ptr == NULL)
 		return;
 	tide_buf_reset(&m->value);
-	if (!tide_header_encode(&m->value, value.ptr, value.len))
+	if (value.len == 0)
+		tide_buf_append_str(&m->value, EMPTY_VALUE);
+	else if (!tide_header_encode(&m->value, value.ptr, value.len))
 		m->status = NATS_NO_MEMORY;
 	put_raw(m, name, tide_buf_cstr(&m->value));
 }
@@ -117,7 +124,7 @@ put_tide(Maker *m, const TideEvent *event, const char *region)
 		put(m, "Tide-Headers", event->headers);
 }
 
-/* The application's own headers, where another program may look for them. */
+/* The application's own headers, where another program may look for them; not empty ones. */
 static void
 put_application(Maker *m, json_t *headers)
 {
@@ -126,7 +133,7 @@ put_application(Maker *m, json_t *headers)
 
 	json_object_foreach(headers, name, value)
 	{
-		if (json_is_string(value) && tide_header_name_ok(name, strlen(name)))
+		if (json_string_length(value) > 0 && tide_header_name_ok(name, strlen(name)))
 			put(m, name, (TideSlice) {json_string_value(value), json_string_length(value)});
 	}
 }
@@ -199,6 +206,8 @@ get(natsMsg *msg, const char *name, TideBuf *scratch, TideArena *arena, TideSlic
 	if (natsMsgHeader_Get(msg, name, &value) != NATS_OK || value == NULL)
 		return true;
 	tide_buf_reset(scratch);
+	if (strcmp(value, EMPTY_VALUE) == 0)
+		value = "";
 	if (!tide_header_decode(scratch, value, strlen(value)) ||
 		!tide_utf8_valid(tide_buf_cstr(scratch), scratch->len) ||
 		memchr(tide_buf_cstr(scratch), '\0', scratch->len) != NULL)

@@ -10,7 +10,7 @@
  * for the copy it once had), CloudEvents 1.0 in binary mode (ce-*; ce-id is
  * always the event id), content-type, Tide-* with all that is needed to restore the event exactly, and those of the application's
  * headers that are strings with a safe name, as headers of their own (so that
- * traceparent works).  Values are percent-encoded (common/tide_header.h).
+ * traceparent works).  Values are percent-encoded (common/tide_header.h); an empty one of ours is "".
  */
 #ifndef TIDE_NATS_MESSAGE_H
 #define TIDE_NATS_MESSAGE_H

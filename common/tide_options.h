@@ -97,9 +97,9 @@ tide_option_check_number(const TideOption *option, double value, TideBuf *messag
 
 /*
  * The rules between keys: required ones present, exclusive ones not together,
- * pairs complete.  get returns a string value as a NUL-terminated string, ""
- * for a value of another type, "true"/"false" for a boolean, NULL for an
- * absent key.
+ * pairs complete.  get returns a string value as a NUL-terminated string, a
+ * number as text, "true"/"false" for a boolean, "" for a value of another type,
+ * NULL for an absent key.
  */
 typedef const char *(*TideOptionGet)(void *arg, const char *key);
 extern bool tide_options_check_set(TideSide side, const char *connector, TideOptionGet get,

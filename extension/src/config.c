@@ -79,6 +79,8 @@ read_value(const JsonbValue *value, Setting *setting)
 			break;
 		case jbvNumeric:
 			setting->json_type = "number";
+			setting->text = DatumGetCString(DirectFunctionCall1(numeric_out,
+																NumericGetDatum(value->val.numeric)));
 			setting->number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
 																 NumericGetDatum(value->val.numeric)));
 			break;
@@ -164,9 +166,16 @@ check_setting(TideSide side, const char *connector, const Setting *setting)
 static const char *
 find_connector(TideSide side, Settings *settings)
 {
-	const char *connector = get_setting(settings, tide_connector_key(side));
+	const char *connector = NULL;
 	Finding		finding;
 
+	for (int i = 0; i < settings->n; i++)
+	{
+		const Setting *setting = &settings->items[i];
+
+		if (strcmp(setting->key, tide_connector_key(side)) == 0)
+			connector = strcmp(setting->json_type, "string") == 0 ? setting->text : setting->json_type;
+	}
 	if (connector != NULL && tide_connector_known(side, connector))
 		return connector;
 	finding_init(&finding);

@@ -34,7 +34,7 @@ help:
 ## make test-versions  the extension's tests on PostgreSQL 17 and 18
 ## make bench        measures
 ## make lint         format, clang-tidy, forbidden functions; make indent reformats
-## make fuzz         fuzzes common/ (FUZZ_SECONDS=30)
+## make fuzz         fuzzes common/ (FUZZ_SECONDS=10)
 ## make deps         installs what is missing from Debian (the other targets call it)
 
 deps: deps-build
@@ -70,16 +70,20 @@ $(BUILD)/tools/%: tests/tools/%.c | deps-build
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $< $(TOOL_LIBS)
 
+# Fuzzers come from common/common.mk; what they need is installed first.
+fuzz: deps-fuzz
+
+include common/common.mk
+
 # Unit tests: those of common/ and of the relay, each plain and with sanitizers.
-COMMON_UNIT := $(sort $(basename $(notdir $(wildcard tests/unit/common_*.c))))
+COMMON_PROGRAMS := $(foreach dir,$(COMMON_BUILD) $(COMMON_ASAN),\
+	$(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(dir)/unit/%))
 RELAY_UNIT := $(sort $(basename $(notdir $(wildcard tests/unit/relay_*.c))))
-COMMON_UNITS := $(COMMON_UNIT:%=$(BUILD)/common/unit/%) $(COMMON_UNIT:%=$(BUILD)/common-asan/unit/%)
-RELAY_ASAN := $(BUILD)/relay-address+undefined
-UNITS = $(patsubst $(CURDIR)/%,%,$(COMMON_UNITS) $(RELAY_UNIT:%=$(BUILD)/relay/unit/%) \
-	$(RELAY_UNIT:%=$(RELAY_ASAN)/unit/%))
+UNITS = $(COMMON_PROGRAMS) $(foreach dir,relay relay-address+undefined,\
+	$(RELAY_UNIT:%=$(BUILD)/$(dir)/unit/%))
 
 units: deps-test
-	$(COMMON_MAKE) -s BUILD=$(BUILD) $(COMMON_UNITS)
+	$(COMMON_MAKE) -s BUILD=$(BUILD) $(COMMON_PROGRAMS)
 	$(RELAY_MAKE) -s unit-build
 	$(RELAY_MAKE) -s SANITIZE=address,undefined unit-build
 
@@ -109,9 +113,6 @@ demo: deps-demo stage relay tools
 
 bench: deps-bench stage relay tools
 	@if [ -x bench/run ]; then bench/run; else echo "bench: nothing to run yet"; fi
-
-fuzz: deps-fuzz
-	$(COMMON_MAKE) BUILD=$(BUILD) fuzz $(if $(FUZZ_SECONDS),FUZZ_SECONDS=$(FUZZ_SECONDS))
 
 C_FILES = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
 

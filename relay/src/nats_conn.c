@@ -190,6 +190,21 @@ tide_nats_opt_bool(const json_t *config, TideSide side, const char *key)
  * Connecting
  */
 
+/* What libnats says of the last error, without where in its sources; NULL: no more than text. */
+static const char *
+error_detail(natsStatus s, const char *text)
+{
+	natsStatus	last = NATS_OK;
+	const char *detail = nats_GetLastError(&last);
+	const char *colon;
+
+	if (detail == NULL || last != s)
+		return NULL;
+	if (*detail == '(' && (colon = strstr(detail, "): ")) != NULL)
+		detail = colon + 3;
+	return strcmp(detail, text) != 0 ? detail : NULL;
+}
+
 /* Copies url without what stands between "//" and '@'. */
 static void
 url_without_credentials(const char *url, char *out, size_t size)
@@ -325,11 +340,11 @@ make_options(const json_t *config, const char *what, NatsSlot *slot, natsOptions
 	ok = set_credentials(*opts, config, &s, err) && set_tls(*opts, config, &s, err);
 	if (ok && s != NATS_OK)
 	{
-		const char *detail = nats_GetLastError(NULL);
+		const char *text = natsStatus_GetText(s);
+		const char *detail = error_detail(s, text);
 
-		ok = tide_error(err, TIDE_ERR_CONFIG, natsStatus_GetText(s),
-						"NATS settings for \"%s\" can't be used: %s", url,
-						detail != NULL ? detail : natsStatus_GetText(s));
+		ok = tide_error(err, TIDE_ERR_CONFIG, "", "NATS settings for \"%s\" can't be used: %s", url,
+						detail != NULL ? detail : text);
 		tide_error_hint(err, "Look at url, tls_* and credentials_file in the configuration.");
 	}
 	if (!ok)
@@ -497,13 +512,12 @@ class_of(natsStatus s)
 bool
 tide_nats_error(TideNats *nats, natsStatus s, const char *doing, TideError *err)
 {
-	natsStatus	last = NATS_OK;
-	const char *detail = nats_GetLastError(&last);
 	const char *text = natsStatus_GetText(s);
+	const char *detail = error_detail(s, text);
 	char		code[24];
 
 	snprintf(code, sizeof(code), "NATS-%d", (int) s);
-	if (detail != NULL && last == s && strcmp(detail, text) != 0)
+	if (detail != NULL)
 		tide_error(err, class_of(s), code, "NATS at \"%s\", %s: %s (%s)", nats->url, doing, text,
 				   detail);
 	else

@@ -42,7 +42,7 @@ typedef struct TestServer
 	int			port;
 	int			leaf_port;
 	char		dir[200];
-	char		extra[600];		/* more configuration */
+	char		extra[1200];		/* more configuration */
 } TestServer;
 
 static inline int

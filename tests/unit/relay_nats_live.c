@@ -16,9 +16,11 @@
 #include "sink_nats.h"
 #include "source_nats.h"
 
-#define SINK_CONFIG "{\"sink_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\"," \
+#define SINK_CONFIG                                                                  \
+	"{\"sink_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\"," \
 	"\"subject_template\":\"%s\"}"
-#define SOURCE_CONFIG "{\"source_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\"," \
+#define SOURCE_CONFIG                                            \
+	"{\"source_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\"," \
 	"\"stream\":\"ORDERS\",\"subject\":\"%s\",\"durable_name\":\"%s\",\"batch_size\":500}"
 
 #define KEYS 7
@@ -32,16 +34,17 @@ make_batch(TideBatch *batch, const char *region, int first, int n)
 	tide_batch_reset(batch);
 	for (int i = first; i < first + n; i++)
 	{
-		TideEvent  *event = tide_batch_add(batch);
+		TideEvent *event = tide_batch_add(batch);
 
-		event->id = test_slice(batch->arena, tide_arena_printf(batch->arena,
-															   "%08x-0000-7000-8000-000000000000", i));
+		event->id = test_slice(
+			batch->arena, tide_arena_printf(batch->arena, "%08x-0000-7000-8000-000000000000", i));
 		event->origin = test_slice(batch->arena, region);
 		event->outbox = test_slice(batch->arena, "order_events");
 		event->entity = test_slice(batch->arena, "orders");
 		event->op = test_slice(batch->arena, "insert");
 		event->key = test_slice(batch->arena, tide_arena_printf(batch->arena, "key%d", i % KEYS));
-		event->payload = test_slice(batch->arena, tide_arena_printf(batch->arena, "{\"n\": %d}", i));
+		event->payload = test_slice(batch->arena,
+									tide_arena_printf(batch->arena, "{\"n\": %d}", i));
 		event->headers = test_slice(batch->arena, "{}");
 		event->published_us = 1700000000000000 + i;
 	}
@@ -57,7 +60,7 @@ deliver(TideSink *sink, TideBatch *batch)
 static TideSink *
 open_sink(TestPipeline *p)
 {
-	TideSink   *sink = NULL;
+	TideSink *sink = NULL;
 
 	TEST_WAIT(tide_sink_nats.open(&p->info, &sink, &err), 15000);
 	return sink;
@@ -75,11 +78,11 @@ open_source(TestPipeline *p)
 static json_t *
 stream_config(TestServer *server, const char *stream)
 {
-	json_t	   *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
-	TideNats   *nats;
-	TideJs	   *js;
+	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
+	TideNats *nats;
+	TideJs *js;
 	TideStreamState state;
-	json_t	   *found = NULL;
+	json_t *found = NULL;
 
 	ASSERT_OK(tide_nats_open(config, "test", NULL, &nats, &err));
 	ASSERT_OK(tide_js_open(nats, NULL, &js, &err));
@@ -97,9 +100,9 @@ stream_config(TestServer *server, const char *stream)
 static void
 api(TestServer *server, const char *op, json_t *body)
 {
-	json_t	   *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
-	TideNats   *nats;
-	TideJs	   *js;
+	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
+	TideNats *nats;
+	TideJs *js;
 
 	ASSERT_OK(tide_nats_open(config, "test", NULL, &nats, &err));
 	ASSERT_OK(tide_js_open(nats, NULL, &js, &err));
@@ -123,10 +126,10 @@ text(const json_t *object, const char *key)
 static void
 creates_a_stream_no_wider_than_the_template(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	json_t	   *config;
+	TideSink *sink;
+	json_t *config;
 
 	(void) state;
 	test_server_new(&server, NULL, "");
@@ -161,16 +164,17 @@ creates_a_stream_no_wider_than_the_template(void **state)
 static void
 leaves_foreign_streams_alone(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink = NULL;
-	json_t	   *before;
-	json_t	   *after;
+	TideSink *sink = NULL;
+	json_t *before;
+	json_t *after;
 
 	(void) state;
 	test_server_new(&server, NULL, "");
-	api(&server, "STREAM.CREATE.ORDERS", json_pack("{s:s, s:[s], s:s}", "name", "ORDERS", "subjects",
-												   "orders.*.asia", "storage", "file"));
+	api(&server, "STREAM.CREATE.ORDERS",
+		json_pack("{s:s, s:[s], s:s}", "name", "ORDERS", "subjects", "orders.*.asia", "storage",
+				  "file"));
 	before = stream_config(&server, "ORDERS");
 	test_pipeline(&p, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
 				  "orders.{op}.us-east");
@@ -196,14 +200,15 @@ leaves_foreign_streams_alone(void **state)
 static void
 refuses_memory_streams(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink = NULL;
+	TideSink *sink = NULL;
 
 	(void) state;
 	test_server_new(&server, NULL, "");
-	api(&server, "STREAM.CREATE.ORDERS", json_pack("{s:s, s:[s], s:s}", "name", "ORDERS", "subjects",
-												   "orders.>", "storage", "memory"));
+	api(&server, "STREAM.CREATE.ORDERS",
+		json_pack("{s:s, s:[s], s:s}", "name", "ORDERS", "subjects", "orders.>", "storage",
+				  "memory"));
 	test_pipeline(&p, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
 				  "orders.{op}.us-east");
 	assert_false(tide_sink_nats.open(&p.info, &sink, &err));
@@ -220,10 +225,10 @@ refuses_memory_streams(void **state)
 static void
 publishes_and_recognises_duplicates(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
 
 	(void) state;
 	test_server_new(&server, NULL, "");
@@ -252,12 +257,12 @@ publishes_and_recognises_duplicates(void **state)
 static void
 rejects_single_events(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
-	char	   *big = tide_malloc(2000001);
-	json_t	   *config;
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
+	char *big = tide_malloc(2000001);
+	json_t *config;
 
 	(void) state;
 	test_server_new(&server, NULL, "");
@@ -271,8 +276,8 @@ rejects_single_events(void **state)
 	make_batch(batch, "us-east", 0, 10);
 	memset(big, '1', 2000000);
 	big[2000000] = '\0';
-	batch->events[3].payload = (TideSlice) {big, 2000000};	/* over max_payload */
-	batch->events[5].payload = (TideSlice) {big, 200000};	/* over max_msg_size */
+	batch->events[3].payload = (TideSlice){big, 2000000}; /* over max_payload */
+	batch->events[5].payload = (TideSlice){big, 200000};  /* over max_msg_size */
 	ASSERT_OK(deliver(sink, batch));
 	assert_int_equal(batch->n_stored, 8);
 	for (size_t i = 0; i < 10; i++)
@@ -290,16 +295,18 @@ rejects_single_events(void **state)
 static void
 a_full_stream_throttles(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
 
 	(void) state;
 	test_server_new(&server, NULL, "");
-	test_pipeline(&p, "pub", "us-east", "order_events", "{\"sink_type\":\"nats\","
+	test_pipeline(&p, "pub", "us-east", "order_events",
+				  "{\"sink_type\":\"nats\","
 				  "\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"max_bytes\":100000,"
-				  "\"subject_template\":\"orders.{op}.us-east\"}", server.port);
+				  "\"subject_template\":\"orders.{op}.us-east\"}",
+				  server.port);
 	sink = open_sink(&p);
 	make_batch(batch, "us-east", 0, 1000);
 	assert_false(deliver(sink, batch));
@@ -308,7 +315,7 @@ a_full_stream_throttles(void **state)
 	tide_sink_nats.close(sink);
 
 	/* With room, the same batch goes through. */
-	json_t	   *config = stream_config(&server, "ORDERS");
+	json_t *config = stream_config(&server, "ORDERS");
 
 	json_object_set_new(config, "max_bytes", json_integer(10000000));
 	api(&server, "STREAM.UPDATE.ORDERS", config);
@@ -325,11 +332,11 @@ a_full_stream_throttles(void **state)
 static void
 a_stale_lease_stops_publishing(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
-	bool		fresh = false;
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
+	bool fresh = false;
 
 	(void) state;
 	test_server_new(&server, NULL, "");
@@ -349,10 +356,10 @@ a_stale_lease_stops_publishing(void **state)
 static void
 a_deleted_stream_is_noticed_and_made_again(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
 
 	(void) state;
 	test_server_new(&server, NULL, "");
@@ -388,8 +395,8 @@ receive(TideSource *source, TideBatch *batch, int timeout_ms)
 	for (size_t i = 0; i < batch->n_events; i++)
 	{
 		/* Only the last few thousand can come again; searching them all would take for ever. */
-		size_t		from = test_home.n_ids > 5000 ? test_home.n_ids - 5000 : 0;
-		bool		known = false;
+		size_t from = test_home.n_ids > 5000 ? test_home.n_ids - 5000 : 0;
+		bool known = false;
 
 		for (size_t k = test_home.n_ids; k > from && !known; k--)
 			known = strcmp(test_home.ids[k - 1], batch->events[i].id.ptr) == 0;
@@ -404,7 +411,7 @@ receive(TideSource *source, TideBatch *batch, int timeout_ms)
 static void
 receive_until(TideSource *source, TideBatch *batch, size_t n, int limit_ms)
 {
-	long long	began = tide_monotonic_ms();
+	long long began = tide_monotonic_ms();
 
 	while (test_home.n_ids < n)
 	{
@@ -418,16 +425,17 @@ receive_until(TideSource *source, TideBatch *batch, size_t n, int limit_ms)
 static void
 assert_complete_and_ordered(int n)
 {
-	int			last[KEYS];
+	int last[KEYS];
 
 	for (int k = 0; k < KEYS; k++)
 		last[k] = -1;
 	assert_int_equal(test_home.n_ids, n);
 	for (size_t i = 0; i < test_home.n_ids; i++)
 	{
-		int			number = (int) strtol(test_home.ids[i], NULL, 16);
+		int number = (int) strtol(test_home.ids[i], NULL, 16);
 
-		assert_int_equal(number, last[number % KEYS] < 0 ? number % KEYS : last[number % KEYS] + KEYS);
+		assert_int_equal(number,
+						 last[number % KEYS] < 0 ? number % KEYS : last[number % KEYS] + KEYS);
 		last[number % KEYS] = number;
 	}
 }
@@ -435,8 +443,8 @@ assert_complete_and_ordered(int n)
 static void
 publish_range(TestPipeline *p, const char *region, int first, int n)
 {
-	TideBatch  *batch = tide_batch_new();
-	TideSink   *sink = open_sink(p);
+	TideBatch *batch = tide_batch_new();
+	TideSink *sink = open_sink(p);
 
 	for (int done = 0; done < n; done += 1000)
 	{
@@ -450,12 +458,12 @@ publish_range(TestPipeline *p, const char *region, int first, int n)
 static void
 reads_in_order_and_goes_on_where_it_was(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline out;
 	TestPipeline in;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	size_t		before;
+	TideBatch *batch = tide_batch_new();
+	size_t before;
 
 	(void) state;
 	test_home_clear();
@@ -491,17 +499,17 @@ reads_in_order_and_goes_on_where_it_was(void **state)
 static void
 keeps_order_through_kills(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline out;
 	TestPipeline in;
-	TideSink   *sink = NULL;
+	TideSink *sink = NULL;
 	TideSource *source = NULL;
-	TideBatch  *batch = tide_batch_new();
-	TideBatch  *got = tide_batch_new();
-	const int	total = 30000;
-	int			sent = 0;
-	int			kills = 0;
-	unsigned	seed = 4711;
+	TideBatch *batch = tide_batch_new();
+	TideBatch *got = tide_batch_new();
+	const int total = 30000;
+	int sent = 0;
+	int kills = 0;
+	unsigned seed = 4711;
 
 	(void) state;
 	test_home_clear();
@@ -531,7 +539,7 @@ keeps_order_through_kills(void **state)
 			}
 			if (sink != NULL && kills < 12 && rand_r(&seed) % 8 == 0)
 			{
-				test_server_kill(&server);	/* in the middle of a window */
+				test_server_kill(&server); /* in the middle of a window */
 				kills++;
 			}
 			if (sink != NULL && !tide_sink_nats.finish(sink, batch, &err))
@@ -564,12 +572,12 @@ keeps_order_through_kills(void **state)
 static void
 notices_deleted_consumers_and_streams(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline out;
 	TestPipeline in;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	long long	began;
+	TideBatch *batch = tide_batch_new();
+	long long began;
 
 	(void) state;
 	test_home_clear();
@@ -615,11 +623,11 @@ notices_deleted_consumers_and_streams(void **state)
 static void
 stops_within_a_moment(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline in;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	long long	began;
+	TideBatch *batch = tide_batch_new();
+	long long began;
 
 	(void) state;
 	test_home_clear();
@@ -645,42 +653,44 @@ stops_within_a_moment(void **state)
 static void
 two_regions(TestServer *us, TestServer *eu)
 {
-	char		more[200];
-	int			leaf = test_free_port();
+	char more[200];
+	int leaf = test_free_port();
 
 	snprintf(more, sizeof(more), "server_name: us\nleafnodes { listen: \"127.0.0.1:%d\" }\n", leaf);
 	test_server_new(us, "us-east", more);
-	snprintf(more, sizeof(more), "server_name: eu\nleafnodes { reconnect: 1, remotes: [ { url:"
-			 " \"nats-leaf://127.0.0.1:%d\" } ] }\n", leaf);
+	snprintf(more, sizeof(more),
+			 "server_name: eu\nleafnodes { reconnect: 1, remotes: [ { url:"
+			 " \"nats-leaf://127.0.0.1:%d\" } ] }\n",
+			 leaf);
 	test_server_new(eu, "eu-west", more);
 }
 
 static void
 finds_the_other_region_by_itself(void **state)
 {
-	TestServer	us;
-	TestServer	eu;
+	TestServer us;
+	TestServer eu;
 	TestPipeline out;
 	TestPipeline in;
 	TideSource *source;
-	TideSink   *sink;
-	TideBatch  *batch = tide_batch_new();
-	long long	began;
-	json_t	   *config;
+	TideSink *sink;
+	TideBatch *batch = tide_batch_new();
+	long long began;
+	json_t *config;
 
 	(void) state;
 	test_home_clear();
 	two_regions(&us, &eu);
 	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, us.port,
 				  "orders.{op}.us-east");
-	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port,
-				  "orders.*.us-east", "eu");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port, "orders.*.us-east",
+				  "eu");
 
 	/* The inbound side comes first and has to wait until somebody publishes. */
 	source = open_source(&in);
 	ASSERT_OK(receive(source, batch, 300));
 	publish_range(&out, "us-east", 0, 200);
-	sink = open_sink(&out);		/* answers who it is */
+	sink = open_sink(&out); /* answers who it is */
 	began = tide_monotonic_ms();
 	receive_until(source, batch, 200, 20000);
 	assert_complete_and_ordered(200);
@@ -691,7 +701,7 @@ finds_the_other_region_by_itself(void **state)
 
 	/* An outbound pipeline of the same region adds its own subject to that stream. */
 	TestPipeline back;
-	TideSink   *back_sink;
+	TideSink *back_sink;
 
 	test_pipeline(&back, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port,
 				  "orders.{op}.eu-west");
@@ -725,19 +735,19 @@ finds_the_other_region_by_itself(void **state)
 static void
 changes_streams_that_have_both(void **state)
 {
-	TestServer	us;
-	TestServer	eu;
+	TestServer us;
+	TestServer eu;
 	TestPipeline out;
 	TestPipeline back;
 	TestPipeline more;
 	TestPipeline in;
-	TideSink   *sink;
-	TideSink   *back_sink;
-	TideSink   *more_sink;
+	TideSink *sink;
+	TideSink *back_sink;
+	TideSink *more_sink;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	TideBatch  *got = tide_batch_new();
-	json_t	   *config;
+	TideBatch *batch = tide_batch_new();
+	TideBatch *got = tide_batch_new();
+	json_t *config;
 
 	(void) state;
 	test_home_clear();
@@ -747,13 +757,13 @@ changes_streams_that_have_both(void **state)
 	test_pipeline(&back, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port,
 				  "orders.{op}.eu-west");
 	test_pipeline(&more, "bills", "eu-west", "bills", SINK_CONFIG, eu.port, "bills.eu-west");
-	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port,
-				  "orders.*.us-east", "eu");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port, "orders.*.us-east",
+				  "eu");
 	sink = open_sink(&out);
 	back_sink = open_sink(&back);
 	make_batch(batch, "eu-west", 1000000, 1000);
 	ASSERT_OK(tide_sink_nats.start(back_sink, batch, &err));
-	source = open_source(&in);	/* adds a source while events are on their way */
+	source = open_source(&in); /* adds a source while events are on their way */
 	ASSERT_OK(tide_sink_nats.finish(back_sink, batch, &err));
 
 	/* Once it flows, a subject is added while the other region publishes. */
@@ -787,20 +797,22 @@ changes_streams_that_have_both(void **state)
 static void
 sources_from_the_peer_domain_named(void **state)
 {
-	TestServer	us;
-	TestServer	eu;
+	TestServer us;
+	TestServer eu;
 	TestPipeline out;
 	TestPipeline in;
 	TideSource *source = NULL;
-	TideSink   *sink;
-	json_t	   *config;
+	TideSink *sink;
+	json_t *config;
 
 	(void) state;
 	test_home_clear();
 	two_regions(&us, &eu);
-	test_pipeline(&in, "sub", "eu-west", "replicated", "{\"source_type\":\"nats\",\"url\":"
+	test_pipeline(&in, "sub", "eu-west", "replicated",
+				  "{\"source_type\":\"nats\",\"url\":"
 				  "\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"subject\":\"orders.*.us-east\","
-				  "\"durable_name\":\"eu\",\"peer_domain\":\"us-east\"}", eu.port);
+				  "\"durable_name\":\"eu\",\"peer_domain\":\"us-east\"}",
+				  eu.port);
 	source = open_source(&in);
 	config = stream_config(&eu, "ORDERS");
 	assert_int_equal(json_array_size(json_object_get(config, "sources")), 1);
@@ -809,7 +821,8 @@ sources_from_the_peer_domain_named(void **state)
 	test_pipeline_free(&in);
 
 	/* What would go round in circles is refused, naming it. */
-	test_pipeline(&out, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port, "orders.{op}.{key}");
+	test_pipeline(&out, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port,
+				  "orders.{op}.{key}");
 	assert_false(tide_sink_nats.open(&out.info, &sink, &err));
 	assert_int_equal(err.class, TIDE_ERR_CONFIG);
 	assert_non_null(strstr(err.message, "circles"));
@@ -822,16 +835,16 @@ sources_from_the_peer_domain_named(void **state)
 static void
 tells_what_the_inbox_has(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline out;
 	TestPipeline in;
-	TideSink   *sink;
+	TideSink *sink;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	TideBatch  *ids = tide_batch_new();
-	TideArena  *arena = tide_arena_new();
-	TideAnswer	answer = {0};
-	bool		got = false;
+	TideBatch *batch = tide_batch_new();
+	TideBatch *ids = tide_batch_new();
+	TideArena *arena = tide_arena_new();
+	TideAnswer answer = {0};
+	bool got = false;
 
 	(void) state;
 	test_home_clear();
@@ -881,10 +894,10 @@ tells_what_the_inbox_has(void **state)
 static void
 names_what_is_wrong_with_the_connection(void **state)
 {
-	TestServer	server;
+	TestServer server;
 	TestPipeline p;
-	TideSink   *sink = NULL;
-	char		extra[600];
+	TideSink *sink = NULL;
+	char extra[600];
 
 	(void) state;
 	test_pipeline(&p, "pub", "us-east", "order_events", SINK_CONFIG, test_free_port(),
@@ -900,23 +913,28 @@ names_what_is_wrong_with_the_connection(void **state)
 	assert_int_equal(err.class, TIDE_ERR_AUTH);
 	test_pipeline_free(&p);
 	setenv("TIDE_TEST_SECRET", "b", 1);
-	test_pipeline(&p, "pub", "us-east", "order_events", "{\"sink_type\":\"nats\","
+	test_pipeline(&p, "pub", "us-east", "order_events",
+				  "{\"sink_type\":\"nats\","
 				  "\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"user\":\"a\","
-				  "\"password\":\"env:TIDE_TEST_SECRET\"}", server.port);
+				  "\"password\":\"env:TIDE_TEST_SECRET\"}",
+				  server.port);
 	ASSERT_OK(tide_sink_nats.open(&p.info, &sink, &err));
 	tide_sink_nats.close(sink);
 	test_pipeline_free(&p);
 	test_server_kill(&server);
 
 	/* May log in but not ask JetStream. */
-	snprintf(extra, sizeof(extra), "%s", server.extra);
-	snprintf(server.extra, sizeof(server.extra), "jetstream { store_dir: \"%s/js\" }\n"
-			 "authorization { users: [ { user: a, password: b, permissions: { publish: \"x\" } } ] }\n",
-			 server.dir);
+	snprintf(
+		server.extra, sizeof(server.extra),
+		"jetstream { store_dir: \"%s/js\" }\n"
+		"authorization { users: [ { user: a, password: b, permissions: { publish: \"x\" } } ] }\n",
+		server.dir);
 	test_server_start(&server);
-	test_pipeline(&p, "pub", "us-east", "order_events", "{\"sink_type\":\"nats\","
+	test_pipeline(&p, "pub", "us-east", "order_events",
+				  "{\"sink_type\":\"nats\","
 				  "\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"user\":\"a\","
-				  "\"password\":\"env:TIDE_TEST_SECRET\"}", server.port);
+				  "\"password\":\"env:TIDE_TEST_SECRET\"}",
+				  server.port);
 	assert_false(tide_sink_nats.open(&p.info, &sink, &err));
 	assert_int_equal(err.class, TIDE_ERR_PERMISSION);
 	test_pipeline_free(&p);
@@ -937,16 +955,16 @@ names_what_is_wrong_with_the_connection(void **state)
 static double
 cpu_us(const TestServer *server)
 {
-	char		path[64];
-	FILE	   *f;
+	char path[64];
+	FILE *f;
 	unsigned long user = 0;
 	unsigned long sys = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/stat", (int) server->pid);
 	f = fopen(path, "r");
 	assert_non_null(f);
-	assert_int_equal(fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user,
-							&sys), 2);
+	assert_int_equal(
+		fscanf(f, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys), 2);
 	fclose(f);
 	return (double) (user + sys) * 1e6 / (double) sysconf(_SC_CLK_TCK);
 }
@@ -963,26 +981,28 @@ own_cpu_us(void)
 static int
 speed(void)
 {
-	const int	total = 300000;
-	TestServer	server;
+	const int total = 300000;
+	TestServer server;
 	TestPipeline out;
 	TestPipeline in;
-	TideSink   *sink;
+	TideSink *sink;
 	TideSource *source;
-	TideBatch  *batch = tide_batch_new();
-	char		payload[501];
-	long long	spent = 0;
-	long long	began;
-	int			got = 0;
-	double		own;
-	double		served;
+	TideBatch *batch = tide_batch_new();
+	char payload[501];
+	long long spent = 0;
+	long long began;
+	int got = 0;
+	double own;
+	double served;
 
 	test_server_new(&server, NULL, "");
 	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
 				  "orders.{op}.us-east");
-	test_pipeline(&in, "sub", "eu-west", "replicated", "{\"source_type\":\"nats\",\"url\":"
+	test_pipeline(&in, "sub", "eu-west", "replicated",
+				  "{\"source_type\":\"nats\",\"url\":"
 				  "\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\",\"subject\":\"orders.*.us-east\","
-				  "\"durable_name\":\"eu\"}", server.port);
+				  "\"durable_name\":\"eu\"}",
+				  server.port);
 	sink = open_sink(&out);
 	own = own_cpu_us();
 	served = cpu_us(&server);
@@ -993,13 +1013,14 @@ speed(void)
 	{
 		make_batch(batch, "us-east", i, 2000);
 		for (int k = 0; k < 2000; k++)
-			batch->events[k].payload = (TideSlice) {payload, 500};
+			batch->events[k].payload = (TideSlice){payload, 500};
 		began = tide_wall_us();
 		ASSERT_OK(deliver(sink, batch));
 		spent += tide_wall_us() - began;
 	}
 	printf("sink: %.0f events/s (batches of 2000, %d bytes); CPU per event %.1f us here, %.1f us"
-		   " in the server\n", total * 1e6 / (double) spent, 500, (own_cpu_us() - own) / total,
+		   " in the server\n",
+		   total * 1e6 / (double) spent, 500, (own_cpu_us() - own) / total,
 		   (cpu_us(&server) - served) / total);
 	began = tide_wall_us();
 	for (int i = 0; i < 1000; i++)
@@ -1054,7 +1075,7 @@ main(int argc, char **argv)
 		cmocka_unit_test(tells_what_the_inbox_has),
 		cmocka_unit_test(names_what_is_wrong_with_the_connection),
 	};
-	int			failed;
+	int failed;
 
 	if (!test_have_server())
 	{

@@ -392,66 +392,9 @@ CREATE FUNCTION tide.inbox_receive(inbox text, pipeline text, epoch bigint, sour
 								   ops text[], keys text[], payloads jsonb[], headers jsonb[],
 								   published_us int8[], committed_us int8[], "position" text,
 								   OUT stored bigint, OUT duplicates bigint, OUT echoes bigint)
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE c SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	box tide.inbox := tide._inbox(inbox);
-	rel name := tide._inbox_relation(inbox);
-	ledger name := tide._inbox_ledger(box.id);
-	here text := tide.region_name();
-	new_ids text[];
-	late text[];
-BEGIN
-	IF source_region IS NULL THEN
-		PERFORM tide._check_epoch(pipeline, epoch);
-	ELSE
-		PERFORM tide._inbox_check_peer(source_region, pipeline, epoch);
-	END IF;
-	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
-		RAISE EXCEPTION 'tide.inbox_receive() must run in READ COMMITTED, not in %',
-			upper(current_setting('transaction_isolation'))
-			USING ERRCODE = 'active_sql_transaction',
-				  HINT = 'Deduplication has to see what others commit while it runs.';
-	END IF;
-
-	EXECUTE format($sql$
-		WITH stored AS
-		(
-			INSERT INTO tide.%1$I AS t
-				(event_id, origin, outbox, entity, op, key, payload, headers, published_at, committed_at)
-			SELECT b.event_id, b.origin, b.outbox, b.entity, b.op, b.key, b.payload, b.headers,
-				b.published_at, b.committed_at
-			FROM tide._inbox_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) b
-			WHERE (SELECT true FROM tide.%2$I l WHERE l.event_id = b.event_id) IS NULL
-			ON CONFLICT (event_id) DO NOTHING
-			RETURNING t.event_id
-		)
-		SELECT array_agg(s.event_id) FROM stored s
-		$sql$, rel, ledger)
-		INTO new_ids
-		USING here, ids, origins, outboxes, entities, ops, keys, payloads, headers, published_us, committed_us;
-
-	IF new_ids IS NOT NULL THEN
-		EXECUTE format('SELECT array_agg(u.id) FROM unnest($1) u (id)
-						WHERE (SELECT true FROM tide.%I l WHERE l.event_id = u.id)', ledger)
-			INTO late USING new_ids;
-		IF late IS NOT NULL THEN
-			EXECUTE format('DELETE FROM tide.%I t WHERE t.event_id = ANY ($1)', rel) USING late;
-		END IF;
-	END IF;
-
-	stored := coalesce(cardinality(new_ids), 0) - coalesce(cardinality(late), 0);
-	echoes := coalesce(cardinality(array_positions(origins, here)), 0);
-	duplicates := cardinality(ids) - echoes - stored;
-	IF stored > 0 THEN
-		PERFORM tide._wake('inbox', inbox);
-	END IF;
-	IF source_region IS NULL AND "position" IS NOT NULL THEN
-		PERFORM tide._position_write(pipeline, epoch, "position", NULL);
-	END IF;
-END;
-$$;
+AS 'MODULE_PATHNAME', 'tide_sql_inbox_receive';
 
 /*
  * Which of these ids the inbox never had.  Ids that were dead-lettered instead

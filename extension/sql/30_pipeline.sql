@@ -427,18 +427,20 @@ DECLARE
 	known record;
 	turn bigint;
 BEGIN
-	SELECT p.sent, p.confirmed INTO known FROM tide._positions(pipe_id) p;
+	IF sent IS NULL OR confirmed IS NULL THEN
+		SELECT p.sent, p.confirmed INTO known FROM tide._positions(pipe_id) p;
+		sent := coalesce(sent, known.sent);
+		confirmed := coalesce(confirmed, known.confirmed);
+	END IF;
 	SELECT t.last_value INTO turn FROM tide.position_turn t;
 	IF turn % 2 = 0 THEN
 		INSERT INTO tide.position_0 (pipeline_id, epoch, n, sent, confirmed)
 			VALUES (pipe_id, _position_write.epoch, nextval('tide.position_n'),
-					coalesce(_position_write.sent, known.sent),
-					coalesce(_position_write.confirmed, known.confirmed));
+					_position_write.sent, _position_write.confirmed);
 	ELSE
 		INSERT INTO tide.position_1 (pipeline_id, epoch, n, sent, confirmed)
 			VALUES (pipe_id, _position_write.epoch, nextval('tide.position_n'),
-					coalesce(_position_write.sent, known.sent),
-					coalesce(_position_write.confirmed, known.confirmed));
+					_position_write.sent, _position_write.confirmed);
 	END IF;
 END;
 $$;

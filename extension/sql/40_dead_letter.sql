@@ -68,12 +68,13 @@ CREATE FUNCTION tide.dead_letter_add(pipeline text, epoch bigint, event_id text,
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
 	pipe tide.pipeline;
-	parsed jsonb := tide._try_jsonb(payload);
+	parsed jsonb := tide._try_jsonb(dead_letter_add.payload);
 	letter_id bigint;
 BEGIN
-	PERFORM tide._check_epoch(pipeline, epoch);
+	PERFORM tide._check_epoch(dead_letter_add.pipeline, dead_letter_add.epoch);
 	SELECT p.* INTO pipe FROM tide.pipeline p WHERE p.name = dead_letter_add.pipeline;
 	INSERT INTO tide.dead_letter AS d
 		(direction, pipeline, inbox, outbox, event_id, origin, entity, op, key, payload, payload_raw, headers,

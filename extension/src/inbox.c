@@ -35,9 +35,9 @@ PG_FUNCTION_INFO_V1(tide_sql_inbox_batch);
  * Times are clock_timestamp(): a lease must be able to end inside a long
  * transaction.
  */
-#define EVENT_COLUMNS \
+#define CONTENT_COLUMNS \
 	"i.event_id, i.seq, i.origin, i.outbox, i.entity, i.op, i.key, i.payload, i.headers, " \
-	"i.published_at, i.committed_at, i.received_at, i.attempts, i.last_error, i.lease_until"
+	"i.published_at, i.committed_at, i.received_at"
 #define PENDING "i.processed_at IS NULL AND i.dead_at IS NULL"
 
 /*
@@ -65,17 +65,17 @@ static const PlanText plan_texts[TIDE_N_PLANS] = {
 						" FOR NO KEY UPDATE SKIP LOCKED) locked", 1, {TEXTARRAYOID}},
 	[TIDE_PLAN_LEASE] = {"WITH taken AS (UPDATE tide.%s i SET lease_until = clock_timestamp() + $2,"
 						 " next_attempt_at = NULL, attempts = i.attempts + 1 WHERE i.event_id = ANY ($1)"
-						 " RETURNING " EVENT_COLUMNS ") SELECT * FROM taken ORDER BY seq",
+						 " RETURNING " CONTENT_COLUMNS ", i.attempts, i.last_error, i.lease_until) SELECT * FROM taken ORDER BY seq",
 						 2, {TEXTARRAYOID, INTERVALOID}},
-	[TIDE_PLAN_MARK] = {"UPDATE tide.%s i SET processed_at = clock_timestamp(), lease_until = NULL,"
-						" next_attempt_at = NULL WHERE i.event_id = $1 AND i.processed_at IS NULL"
+	/* an attempt that began with a lease was counted then */
+	[TIDE_PLAN_MARK] = {"UPDATE tide.%s i SET processed_at = clock_timestamp(), next_attempt_at = NULL,"
+						" attempts = i.attempts + (i.lease_until IS NULL)::int, lease_until = NULL WHERE i.event_id = $1 AND i.processed_at IS NULL"
 						" RETURNING i.dead_at IS NOT NULL", 1, {TEXTOID}},
 	[TIDE_PLAN_RELEASE] = {"UPDATE tide.%s i SET lease_until = NULL, attempts = greatest(i.attempts - 1, 0)"
 						   " WHERE i.event_id = $1 AND i.lease_until IS NOT NULL AND " STILL_PENDING, 1, {TEXTOID}},
 	/* columns in the order of handler.c's table of fields, then the two composite forms */
-	[TIDE_PLAN_TAKE] = {"SELECT i.event_id, i.seq, i.origin, i.outbox, i.entity, i.op, i.key, i.payload,"
-						" i.headers, i.published_at, i.committed_at, i.received_at, i.attempts + 1, i,"
-						" ROW(" EVENT_COLUMNS ")::tide.inbox_event"
+	[TIDE_PLAN_TAKE] = {"SELECT " CONTENT_COLUMNS ", i.attempts + 1, i,"
+						" ROW(" CONTENT_COLUMNS ", i.attempts + 1, i.last_error, NULL)::tide.inbox_event"
 						" FROM tide.%s i WHERE i.event_id = $1 AND " FREE
 						" FOR NO KEY UPDATE SKIP LOCKED", 1, {TEXTOID}},
 };

@@ -53,10 +53,12 @@ relay: deps-build
 install: all
 	$(EXTENSION_MAKE) install DESTDIR=$(DESTDIR)
 	install -D -m 755 $(BUILD)/pg_tide $(DESTDIR)$(PREFIX)/bin/pg_tide
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/pg_tide README.md LICENSE $(wildcard deploy/*)
 
 uninstall: deps-build
 	$(EXTENSION_MAKE) uninstall DESTDIR=$(DESTDIR)
 	rm -f $(DESTDIR)$(PREFIX)/bin/pg_tide
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/pg_tide
 
 # The extension as tests and demo use it: installed under build/stage, not in the system.
 stage: extension

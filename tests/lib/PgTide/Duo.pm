@@ -21,7 +21,7 @@ use PgTide::Test qw(wait_until);
 our %REGION = (us => 'us-east', eu => 'eu-west');
 our $NATS_PORT = 4222;
 
-my $json = JSON::PP->new->canonical->allow_nonref->utf8;
+my $json = JSON::PP->new->canonical->allow_nonref->utf8->max_depth(10_000);
 
 # nats: 0 for no broker, or its configuration as text; preload, conf: as in PgTide::Region.
 sub new

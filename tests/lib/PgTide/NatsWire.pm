@@ -83,11 +83,11 @@ sub _handle
 {
 	my ($self, $line, $wanted) = @_;
 	if ($line eq 'PING') { $self->_send("PONG\r\n"); }
-	elsif ($line =~ /^MSG (\S+) \S+ (?:(\S+) )?(\d+)$/)
+	elsif ($line =~ /^MSG (\S+) \S+ +(?:(\S+) )?(\d+)$/)
 	{
 		push @{ $self->{queue} }, { subject => $1, reply => $2, headers => '', body => $self->_bytes($3) };
 	}
-	elsif ($line =~ /^HMSG (\S+) \S+ (?:(\S+) )?(\d+) (\d+)$/)
+	elsif ($line =~ /^HMSG (\S+) \S+ +(?:(\S+) )?(\d+) (\d+)$/)
 	{
 		my ($subject, $reply, $head, $all) = ($1, $2, $3, $4);
 		my $bytes = $self->_bytes($all);

@@ -70,12 +70,12 @@ sub start_relays
 	return;
 }
 
-# Starts (or starts again) a region's relay.
+# Starts (or starts again) a region's relay; wait => 0: without waiting until it is ready.
 sub start_relay
 {
 	my ($self, $side, %args) = @_;
 	$self->{relay}{$side} //= $self->new_relay($side, $side, %args);
-	return $self->{relay}{$side}->start;
+	return $self->{relay}{$side}->start(%args);
 }
 
 # Another relay for a side, not started: a hot spare.

@@ -1,0 +1,82 @@
+# PgTide::Cuts
+#		The link between the regions cut for longer than streams remember duplicates.
+#
+# Owns: what 240 and 241 share.
+package PgTide::Cuts;
+
+use strict;
+use warnings;
+
+use Test::More;
+use Time::HiRes qw(sleep);
+
+use PgTide::Faults;
+use PgTide::Test qw(wait_until);
+use PgTide::Wan;
+
+my $WINDOW = 2;        # seconds: the streams' duplicate window
+my $CUT = 8;           # seconds: how long a cut lasts, at least
+my $EACH_SIDE = 200;    # events published meanwhile, at least
+
+sub cut
+{
+	my ($pair, $how, $cut, $heal) = @_;
+	my $wan = $pair->wan;
+	$cut->($wan);
+	sleep 1;           # what was on its way
+	my %before = map { $_ => $pair->arrived($_) } qw(us eu);
+	my $start = Time::HiRes::time();
+	$pair->load($_)->wait_for($EACH_SIDE) for qw(us eu);
+
+	# Relays that forget what they have sent, and send again what the stream has forgotten, too.
+	if (!$pair->{direct})
+	{
+		sleep $WINDOW;
+		for my $side (qw(us eu))
+		{
+			$pair->relay($side)->kill9;
+			$pair->start_relay($side, wait => 0);
+		}
+	}
+	my $left = $CUT - (Time::HiRes::time() - $start);
+	sleep $left if $left > 0;
+	my %after = map { $_ => $pair->arrived($_) } qw(us eu);
+	$heal->($wan);
+	my @stuck = grep { !defined $pair->wait_arrivals($_, 2 * $EACH_SIDE, $PgTide::Test::HEAL_LIMIT) } qw(us eu);
+	is("@stuck", '', "$how: events flow both ways after it");
+	return (\%before, \%after);
+}
+
+sub run
+{
+	my (%args) = @_;
+	plan skip_all => PgTide::Wan->why_not if PgTide::Wan->why_not;
+
+	my $pair = PgTide::Faults->new(
+		%args,
+		sink => $args{form} eq 'direct' ? {} : { duplicate_window => $WINDOW });
+	$pair->start_load;
+	$pair->start_relays;
+	my @stuck = grep { !defined $pair->wait_arrivals($_, 20) } qw(us eu);
+	is("@stuck", '', 'events flow both ways');
+
+	for my $case (
+		[ 'cut cleanly', sub { $_[0]->cut_cleanly }, sub { $_[0]->heal_cleanly } ],
+		[ 'a black hole', sub { $_[0]->cut }, sub { $_[0]->heal } ])
+	{
+		my ($before, $after) = cut($pair, @$case);
+		is_deeply($after, $before, "$case->[0]: nothing passes");
+	}
+  SKIP:
+	{
+		skip(PgTide::Wan->why_no_delay, 1) if PgTide::Wan->why_no_delay;
+		cut($pair, 'a black hole one way', sub { $_[0]->cut('ab') }, sub { $_[0]->heal('ab') });
+	}
+	$pair->stop_load;
+	$pair->verdict('after three cuts');
+	is_deeply($pair->stop, { us => 0, eu => 0 }, 'both relays end with status 0');
+	done_testing();
+	return;
+}
+
+1;

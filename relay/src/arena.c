@@ -23,22 +23,22 @@
 typedef struct Block
 {
 	struct Block *next;
-	size_t		size;			/* usable bytes behind the header */
-	size_t		used;
+	size_t size; /* usable bytes behind the header */
+	size_t used;
 	_Alignas(16) unsigned char data[];
 } Block;
 
 struct TideArena
 {
-	Block	   *current;		/* head of the list; small allocations come from here */
-	size_t		next_size;
-	size_t		bytes;
+	Block *current; /* head of the list; small allocations come from here */
+	size_t next_size;
+	size_t bytes;
 };
 
 static Block *
 block_new(TideArena *arena, size_t size)
 {
-	Block	   *block;
+	Block *block;
 
 	if (size > SIZE_MAX - sizeof(Block))
 		tide_out_of_memory(size);
@@ -53,7 +53,7 @@ block_new(TideArena *arena, size_t size)
 TideArena *
 tide_arena_new(void)
 {
-	TideArena  *arena = tide_zalloc(sizeof(TideArena));
+	TideArena *arena = tide_zalloc(sizeof(TideArena));
 
 	arena->next_size = FIRST_BLOCK_SIZE;
 	return arena;
@@ -64,7 +64,7 @@ free_list(Block *block)
 {
 	while (block != NULL)
 	{
-		Block	   *next = block->next;
+		Block *next = block->next;
 
 		free(block);
 		block = next;
@@ -83,7 +83,7 @@ tide_arena_free(TideArena *arena)
 void
 tide_arena_reset(TideArena *arena)
 {
-	Block	   *keep = arena->current;
+	Block *keep = arena->current;
 
 	arena->bytes = 0;
 	arena->next_size = FIRST_BLOCK_SIZE;
@@ -105,7 +105,7 @@ tide_arena_reset(TideArena *arena)
 static void *
 alloc_alone(TideArena *arena, size_t size)
 {
-	Block	   *block = block_new(arena, size);
+	Block *block = block_new(arena, size);
 
 	block->used = size;
 	if (arena->current == NULL)
@@ -124,8 +124,8 @@ alloc_alone(TideArena *arena, size_t size)
 void *
 tide_arena_alloc(TideArena *arena, size_t size)
 {
-	Block	   *block = arena->current;
-	void	   *p;
+	Block *block = arena->current;
+	void *p;
 
 	if (size > SIZE_MAX - ALIGNMENT)
 		tide_out_of_memory(size);
@@ -149,7 +149,7 @@ tide_arena_alloc(TideArena *arena, size_t size)
 void *
 tide_arena_zalloc(TideArena *arena, size_t size)
 {
-	void	   *p = tide_arena_alloc(arena, size);
+	void *p = tide_arena_alloc(arena, size);
 
 	memset(p, 0, size);
 	return p;
@@ -158,7 +158,7 @@ tide_arena_zalloc(TideArena *arena, size_t size)
 char *
 tide_arena_memdup(TideArena *arena, const void *data, size_t len)
 {
-	char	   *copy;
+	char *copy;
 
 	if (len == SIZE_MAX)
 		tide_out_of_memory(len);
@@ -176,11 +176,11 @@ tide_arena_strdup(TideArena *arena, const char *s)
 }
 
 char *
-tide_arena_printf(TideArena *arena, const char *fmt,...)
+tide_arena_printf(TideArena *arena, const char *fmt, ...)
 {
-	va_list		args;
-	int			len;
-	char	   *text;
+	va_list args;
+	int len;
+	char *text;
 
 	va_start(args, fmt);
 	len = vsnprintf(NULL, 0, fmt, args);

@@ -19,7 +19,7 @@
 struct TideCliArgs
 {
 	const TideCommand *command;
-	const char *values[MAX_OPTIONS];	/* parallel to the command's table; borrowed from argv */
+	const char *values[MAX_OPTIONS]; /* parallel to the command's table; borrowed from argv */
 	const char *operand;
 };
 
@@ -52,9 +52,9 @@ static const TideCommand *const commands[] = {
 static const struct
 {
 	const char *name;
-	int			value;
+	int value;
 	const char *meaning;
-}			exit_codes[] = {
+} exit_codes[] = {
 #define EXIT_ROW(name, value, meaning) {#name, value, meaning},
 	TIDE_EXIT_CODES(EXIT_ROW)
 #undef EXIT_ROW
@@ -98,9 +98,9 @@ tide_cli_fail(const TideError *err)
 }
 
 TideExitCode
-tide_cli_usage_error(const char *fmt,...)
+tide_cli_usage_error(const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	fputs("pg_tide: ", stderr);
 	va_start(args, fmt);
@@ -128,7 +128,7 @@ option_index(const TideCliArgs *args, const char *name)
 const char *
 tide_cli_value(const TideCliArgs *args, const char *name)
 {
-	size_t		i = option_index(args, name);
+	size_t i = option_index(args, name);
 
 	return args->values[i] != NULL ? args->values[i] : args->command->options[i].default_text;
 }
@@ -149,8 +149,8 @@ bool
 tide_cli_int(const TideCliArgs *args, const char *name, int min, int max, int *value)
 {
 	const char *text = tide_cli_value(args, name);
-	char	   *end;
-	long		number;
+	char *end;
+	long number;
 
 	errno = 0;
 	number = strtol(text, &end, 10);
@@ -190,18 +190,22 @@ tide_cli_init_log(const TideCliArgs *args)
 static void
 print_overview(FILE *out)
 {
-	fprintf(out, "pg_tide %s: moves events between PostgreSQL databases and brokers\n\n"
-			"usage: pg_tide COMMAND [OPTIONS]\n\ncommands:\n", TIDE_VERSION);
+	fprintf(out,
+			"pg_tide %s: moves events between PostgreSQL databases and brokers\n\n"
+			"usage: pg_tide COMMAND [OPTIONS]\n\ncommands:\n",
+			TIDE_VERSION);
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-	fputs("\n\"pg_tide COMMAND --help\" shows a command's options, \"pg_tide help exit-codes\" what the\n"
-		  "exit status means.\n", out);
+	fputs(
+		"\n\"pg_tide COMMAND --help\" shows a command's options, \"pg_tide help exit-codes\" what the\n"
+		"exit status means.\n",
+		out);
 }
 
 static void
 print_option(FILE *out, const TideCliOption *option)
 {
-	char		left[64];
+	char left[64];
 
 	snprintf(left, sizeof(left), "%c%c%s --%s%s%s", option->letter != '\0' ? '-' : ' ',
 			 option->letter != '\0' ? option->letter : ' ', option->letter != '\0' ? "," : " ",
@@ -266,7 +270,7 @@ run_help(const TideCliArgs *args)
 static TideExitCode
 run_version(const TideCliArgs *args)
 {
-	int			libpq = PQlibVersion();
+	int libpq = PQlibVersion();
 
 	(void) args;
 	printf("pg_tide %s (libpq %d.%d)\n", TIDE_VERSION, libpq / 10000, libpq % 10000);
@@ -282,16 +286,16 @@ run_version(const TideCliArgs *args)
 static void
 make_getopt_tables(const TideCommand *command, struct option *longs, char *shorts)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
-	*shorts++ = ':';			/* tells a missing argument from an unknown option */
+	*shorts++ = ':'; /* tells a missing argument from an unknown option */
 	for (; command->options[n].name != NULL; n++)
 	{
 		const TideCliOption *option = &command->options[n];
 
-		longs[n] = (struct option) {option->name,
-			option->argument != NULL ? required_argument : no_argument, NULL,
-			FIRST_LONG_VALUE + (int) n};
+		longs[n] = (struct option){option->name,
+								   option->argument != NULL ? required_argument : no_argument, NULL,
+								   FIRST_LONG_VALUE + (int) n};
 		if (option->letter != '\0')
 		{
 			*shorts++ = option->letter;
@@ -300,14 +304,14 @@ make_getopt_tables(const TideCommand *command, struct option *longs, char *short
 		}
 	}
 	*shorts = '\0';
-	longs[n++] = (struct option) {"help", no_argument, NULL, HELP_VALUE};
-	longs[n] = (struct option) {NULL, 0, NULL, 0};
+	longs[n++] = (struct option){"help", no_argument, NULL, HELP_VALUE};
+	longs[n] = (struct option){NULL, 0, NULL, 0};
 }
 
 static size_t
 index_of_value(const TideCommand *command, int value)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	if (value >= FIRST_LONG_VALUE)
 		return (size_t) (value - FIRST_LONG_VALUE);
@@ -321,8 +325,8 @@ static bool
 parse_options(TideCliArgs *args, int argc, char **argv, TideExitCode *code)
 {
 	struct option longs[MAX_OPTIONS + 2];
-	char		shorts[2 * MAX_OPTIONS + 2];
-	int			value;
+	char shorts[2 * MAX_OPTIONS + 2];
+	int value;
 
 	make_getopt_tables(args->command, longs, shorts);
 	opterr = 0;

@@ -29,12 +29,10 @@ static const TideCliOption options[] = {
 static const struct
 {
 	const char *name;
-	bool		wrong;			/* counts for the exit status */
-}			levels[] = {
-	[TIDE_DOCTOR_OK] = {"ok", false},
-	[TIDE_DOCTOR_NOTE] = {"note", false},
-	[TIDE_DOCTOR_SKIP] = {"skip", false},
-	[TIDE_DOCTOR_WARN] = {"warn", true},
+	bool wrong; /* counts for the exit status */
+} levels[] = {
+	[TIDE_DOCTOR_OK] = {"ok", false},	   [TIDE_DOCTOR_NOTE] = {"note", false},
+	[TIDE_DOCTOR_SKIP] = {"skip", false},  [TIDE_DOCTOR_WARN] = {"warn", true},
 	[TIDE_DOCTOR_ERROR] = {"error", true},
 };
 
@@ -67,10 +65,10 @@ tide_doctor_report(TideDoctor *d, TideDoctorLevel level, const char *check, cons
 }
 
 const char *
-tide_doctor_printf(TideDoctor *d, const char *fmt,...)
+tide_doctor_printf(TideDoctor *d, const char *fmt, ...)
 {
-	va_list		args;
-	char	   *text;
+	va_list args;
+	char *text;
 	const char *kept;
 
 	va_start(args, fmt);
@@ -100,7 +98,7 @@ tide_doctor_region(TideDoctor *d)
 static bool
 fetch(TideDoctor *d, json_t **document, bool *tried, const char *sql, const char *what)
 {
-	TideError	err = {0};
+	TideError err = {0};
 
 	if (*document == NULL && !*tried && tide_json_text(d->server, "extension_version") != NULL)
 	{
@@ -113,8 +111,8 @@ fetch(TideDoctor *d, json_t **document, bool *tried, const char *sql, const char
 
 typedef struct Tried
 {
-	bool		status;
-	bool		pipelines;
+	bool status;
+	bool pipelines;
 } Tried;
 
 static bool
@@ -137,7 +135,7 @@ have(TideDoctor *d, TideDoctorNeed need, Tried *tried)
 static void
 run_checks(TideDoctor *d)
 {
-	Tried		tried = {false, false};
+	Tried tried = {false, false};
 
 	for (const TideDoctorCheck *check = tide_doctor_db_checks; check->id != NULL; check++)
 	{
@@ -185,7 +183,7 @@ print_text(const TideDoctor *d, const size_t *counts)
 static json_t *
 json_text(const char *text)
 {
-	json_t	   *value = text != NULL ? json_string(text) : json_null();
+	json_t *value = text != NULL ? json_string(text) : json_null();
 
 	return value != NULL ? value : json_string("(not valid UTF-8)");
 }
@@ -193,20 +191,17 @@ json_text(const char *text)
 static void
 print_json(const TideDoctor *d, const size_t *counts, bool ok)
 {
-	json_t	   *findings = json_array();
-	json_t	   *document;
+	json_t *findings = json_array();
+	json_t *document;
 
 	for (const TideFinding *f = d->first; f != NULL; f = f->next)
-		json_array_append_new(findings, json_pack("{s:s, s:s, s:o, s:o, s:o}",
-												  "level", levels[f->level].name,
-												  "check", f->check,
-												  "subject", json_text(f->subject),
-												  "message", json_text(f->message),
-												  "hint", json_text(f->hint)));
+		json_array_append_new(
+			findings, json_pack("{s:s, s:s, s:o, s:o, s:o}", "level", levels[f->level].name,
+								"check", f->check, "subject", json_text(f->subject), "message",
+								json_text(f->message), "hint", json_text(f->hint)));
 	document = json_pack("{s:b, s:s, s:i, s:i, s:i, s:i, s:o}", "ok", ok, "version", TIDE_VERSION,
-						 "errors", (int) counts[TIDE_DOCTOR_ERROR],
-						 "warnings", (int) counts[TIDE_DOCTOR_WARN],
-						 "notes", (int) counts[TIDE_DOCTOR_NOTE],
+						 "errors", (int) counts[TIDE_DOCTOR_ERROR], "warnings",
+						 (int) counts[TIDE_DOCTOR_WARN], "notes", (int) counts[TIDE_DOCTOR_NOTE],
 						 "skipped", (int) counts[TIDE_DOCTOR_SKIP], "findings", findings);
 	json_dumpf(document, stdout, JSON_INDENT(2));
 	putchar('\n');
@@ -216,10 +211,10 @@ print_json(const TideDoctor *d, const size_t *counts, bool ok)
 static TideExitCode
 run(const TideCliArgs *args)
 {
-	TideDoctor	doctor = {0};
-	size_t		counts[N_LEVELS] = {0};
-	TideError	err = {0};
-	bool		ok = true;
+	TideDoctor doctor = {0};
+	size_t counts[N_LEVELS] = {0};
+	TideError err = {0};
+	bool ok = true;
 
 	if (!tide_cli_init_log(args))
 		return TIDE_EXIT_USAGE;

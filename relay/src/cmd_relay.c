@@ -32,12 +32,12 @@
 typedef struct Relay
 {
 	TideCoordinator *coordinator;
-	TideHttp   *http;
-	TideStop   *finished;		/* the coordinator has returned */
-	int			signal_fd;
-	int			watchdog_ms;	/* 0: systemd does not watch */
-	bool		stopping;
-	bool		told_ready;
+	TideHttp *http;
+	TideStop *finished; /* the coordinator has returned */
+	int signal_fd;
+	int watchdog_ms; /* 0: systemd does not watch */
+	bool stopping;
+	bool told_ready;
 } Relay;
 
 static const TideCliOption options[] = {
@@ -148,8 +148,8 @@ tell_systemd(Relay *relay)
 static void *
 signal_thread(void *arg)
 {
-	Relay	   *relay = arg;
-	int			interval = LOOK_MS;
+	Relay *relay = arg;
+	int interval = LOOK_MS;
 
 	if (relay->watchdog_ms > 0 && relay->watchdog_ms < interval)
 		interval = relay->watchdog_ms;
@@ -171,7 +171,7 @@ signal_thread(void *arg)
 static int
 open_signal_fd(void)
 {
-	sigset_t	set;
+	sigset_t set;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
@@ -187,7 +187,7 @@ open_signal_fd(void)
 static char *
 relay_name(const char *given)
 {
-	char		host[65];
+	char host[65];
 
 	if (given != NULL)
 		return tide_strdup(given);
@@ -201,8 +201,8 @@ relay_name(const char *given)
 static bool
 run_coordinator(Relay *relay, TideError *err)
 {
-	pthread_t	thread;
-	bool		ok;
+	pthread_t thread;
+	bool ok;
 
 	if (pthread_create(&thread, NULL, signal_thread, relay) != 0)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "could not start the signal thread");
@@ -215,8 +215,8 @@ run_coordinator(Relay *relay, TideError *err)
 static bool
 run_relay(const TideCoordinatorOptions *opts, const char *http_address, TideError *err)
 {
-	Relay		relay = {.signal_fd = open_signal_fd(), .watchdog_ms = tide_sd_watchdog_ms()};
-	bool		ok = false;
+	Relay relay = {.signal_fd = open_signal_fd(), .watchdog_ms = tide_sd_watchdog_ms()};
+	bool ok = false;
 
 	relay.finished = tide_stop_new();
 	if (relay.signal_fd < 0 || relay.finished == NULL)
@@ -238,10 +238,10 @@ static TideExitCode
 run(const TideCliArgs *args)
 {
 	const char *conninfo = tide_cli_value(args, "dbname");
-	char	   *name;
-	int			drain_s;
-	TideError	err = {0};
-	bool		ok;
+	char *name;
+	int drain_s;
+	TideError err = {0};
+	bool ok;
 
 	if (!tide_cli_init_log(args) || !tide_cli_int(args, "drain-timeout", 0, MAX_DRAIN_S, &drain_s))
 		return TIDE_EXIT_USAGE;

@@ -24,13 +24,13 @@ static const TideCliOption options[] = {
 };
 
 /* How a member of a row's object becomes a cell; the text is the caller's to free. */
-typedef char *(*FormatCell) (const json_t *row, const char *key);
+typedef char *(*FormatCell)(const json_t *row, const char *key);
 
 typedef struct Column
 {
 	TideTableColumn look;
 	const char *key;
-	FormatCell	format;
+	FormatCell format;
 } Column;
 
 static char *
@@ -49,9 +49,9 @@ format_text(const json_t *row, const char *key)
 static char *
 format_time(const json_t *row, const char *key)
 {
-	char	   *text = format_text(row, key);
-	char	   *fraction = strchr(text, '.');
-	char	   *day_end = strchr(text, 'T');
+	char *text = format_text(row, key);
+	char *fraction = strchr(text, '.');
+	char *day_end = strchr(text, 'T');
 
 	if (fraction != NULL)
 		*fraction = '\0';
@@ -63,11 +63,11 @@ format_time(const json_t *row, const char *key)
 static char *
 format_interval(const json_t *row, const char *key)
 {
-	char	   *text = format_text(row, key);
-	char	   *fraction = strchr(text, '.');
+	char *text = format_text(row, key);
+	char *fraction = strchr(text, '.');
 
 	if (fraction != NULL && strlen(fraction) > 4)
-		fraction[4] = '\0';		/* milliseconds */
+		fraction[4] = '\0'; /* milliseconds */
 	return text;
 }
 
@@ -75,8 +75,8 @@ static char *
 format_bytes(const json_t *row, const char *key)
 {
 	static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-	double		value = (double) tide_json_int(row, key);
-	size_t		unit = 0;
+	double value = (double) tide_json_int(row, key);
+	size_t unit = 0;
 
 	while (value >= 10240 && unit + 1 < sizeof(units) / sizeof(units[0]))
 	{
@@ -102,12 +102,12 @@ static char *
 format_list(const json_t *row, const char *key)
 {
 	const json_t *list = json_object_get(row, key);
-	char	   *text = tide_strdup("");
+	char *text = tide_strdup("");
 
 	for (size_t i = 0; i < json_array_size(list); i++)
 	{
 		const char *name = json_string_value(json_array_get(list, i));
-		char	   *longer = tide_printf("%s%s%s", text, i > 0 ? ", " : "", name != NULL ? name : "?");
+		char *longer = tide_printf("%s%s%s", text, i > 0 ? ", " : "", name != NULL ? name : "?");
 
 		free(text);
 		text = longer;
@@ -123,7 +123,7 @@ static char *
 format_segments(const json_t *row, const char *key)
 {
 	const json_t *segments = json_object_get(row, key);
-	int			used = 0;
+	int used = 0;
 
 	for (size_t i = 0; i < json_array_size(segments); i++)
 	{
@@ -135,12 +135,9 @@ format_segments(const json_t *row, const char *key)
 }
 
 static const Column pipeline_columns[] = {
-	{{"PIPELINE", false}, "name", format_text},
-	{{"DIRECTION", false}, "direction", format_text},
-	{{"TARGET", false}, "target", format_text},
-	{{"STATE", false}, "state", format_state},
-	{{"LAG", true}, "lag", format_interval},
-	{{"OWNER", false}, "owner", format_text},
+	{{"PIPELINE", false}, "name", format_text}, {{"DIRECTION", false}, "direction", format_text},
+	{{"TARGET", false}, "target", format_text}, {{"STATE", false}, "state", format_state},
+	{{"LAG", true}, "lag", format_interval},	{{"OWNER", false}, "owner", format_text},
 };
 
 static const Column outbox_columns[] = {
@@ -166,8 +163,8 @@ static void
 note_last_error(TideTable *table, const json_t *row)
 {
 	const char *error = tide_json_text(row, "last_error");
-	char	   *when;
-	char	   *note;
+	char *when;
+	char *note;
 
 	if (error == NULL)
 		return;
@@ -183,7 +180,7 @@ static void
 print_table(const json_t *rows, const Column *columns, size_t n_columns)
 {
 	TideTableColumn looks[8];
-	TideTable  *table;
+	TideTable *table;
 
 	if (json_array_size(rows) == 0)
 		return;
@@ -196,7 +193,7 @@ print_table(const json_t *rows, const Column *columns, size_t n_columns)
 
 		for (size_t c = 0; c < n_columns; c++)
 		{
-			char	   *text = columns[c].format(row, columns[c].key);
+			char *text = columns[c].format(row, columns[c].key);
 
 			tide_table_cell(table, text);
 			free(text);
@@ -208,7 +205,8 @@ print_table(const json_t *rows, const Column *columns, size_t n_columns)
 	tide_table_free(table);
 }
 
-#define PRINT_TABLE(rows, columns) print_table(rows, columns, sizeof(columns) / sizeof((columns)[0]))
+#define PRINT_TABLE(rows, columns) \
+	print_table(rows, columns, sizeof(columns) / sizeof((columns)[0]))
 
 static void
 print_field(const char *name, const char *value, const char *remark)
@@ -226,8 +224,11 @@ print_status(const json_t *status)
 	print_field("database", tide_json_text(status, "database"), "");
 	print_field("server", tide_json_text(status, "server_version"), "");
 	print_field("extension", tide_json_text(status, "extension_version"), "");
-	print_field("wake-up", tide_json_bool(status, "preloaded")
-				? "at commit" : "by polling (pg_tide is not in shared_preload_libraries)", "");
+	print_field("wake-up",
+				tide_json_bool(status, "preloaded")
+					? "at commit"
+					: "by polling (pg_tide is not in shared_preload_libraries)",
+				"");
 	printf("%-12s %lld\n", "dead letters", tide_json_int(status, "dead_letters"));
 	PRINT_TABLE(json_object_get(status, "pipelines"), pipeline_columns);
 	PRINT_TABLE(json_object_get(status, "outboxes"), outbox_columns);
@@ -237,15 +238,15 @@ print_status(const json_t *status)
 static TideExitCode
 run(const TideCliArgs *args)
 {
-	TideError	err = {0};
-	TidePg	   *pg = NULL;
-	json_t	   *status = NULL;
-	bool		ok;
+	TideError err = {0};
+	TidePg *pg = NULL;
+	json_t *status = NULL;
+	bool ok;
 
 	if (!tide_cli_init_log(args))
 		return TIDE_EXIT_USAGE;
 	ok = tide_pg_open(tide_cli_value(args, "dbname"), "status", NULL, &pg, &err) &&
-		tide_pg_json(pg, tide_q_status, &status, &err);
+		 tide_pg_json(pg, tide_q_status, &status, &err);
 	tide_pg_close(pg);
 	if (!ok)
 		return tide_cli_fail(&err);

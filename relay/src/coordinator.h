@@ -20,9 +20,9 @@
 
 typedef struct TideCoordinatorOptions
 {
-	const char *conninfo;		/* the home database; "" leaves all to libpq's environment */
-	const char *relay_name;		/* names this process in tide.pipelines */
-	int			drain_timeout_ms;	/* how long a stop waits for what is in flight */
+	const char *conninfo;	/* the home database; "" leaves all to libpq's environment */
+	const char *relay_name; /* names this process in tide.pipelines */
+	int drain_timeout_ms;	/* how long a stop waits for what is in flight */
 } TideCoordinatorOptions;
 
 typedef struct TideCoordinator TideCoordinator;
@@ -39,8 +39,8 @@ extern TideCoordinator *tide_coordinator_new(const TideCoordinatorOptions *opts,
 extern bool tide_coordinator_run(TideCoordinator *coord, TideError *err);
 extern void tide_coordinator_free(TideCoordinator *coord);
 
-extern void tide_coordinator_stop(TideCoordinator *coord);	/* drain, then run returns */
-extern void tide_coordinator_reload(TideCoordinator *coord);	/* look at the configuration now */
+extern void tide_coordinator_stop(TideCoordinator *coord);	 /* drain, then run returns */
+extern void tide_coordinator_reload(TideCoordinator *coord); /* look at the configuration now */
 
 /* Writes the exposition (tide_metrics_write). */
 extern void tide_coordinator_metrics(TideCoordinator *coord, FILE *out);
@@ -55,4 +55,4 @@ extern bool tide_coordinator_live(TideCoordinator *coord);
  */
 extern bool tide_coordinator_ready(TideCoordinator *coord, FILE *out);
 
-#endif							/* TIDE_COORDINATOR_H */
+#endif /* TIDE_COORDINATOR_H */

@@ -19,10 +19,10 @@ typedef struct TideDoctor TideDoctor;
 typedef enum TideDoctorLevel
 {
 	TIDE_DOCTOR_OK,
-	TIDE_DOCTOR_NOTE,			/* worth knowing, nothing to fix */
-	TIDE_DOCTOR_SKIP,			/* could not be checked; the message says why */
-	TIDE_DOCTOR_WARN,			/* works now, will hurt later */
-	TIDE_DOCTOR_ERROR			/* does not work, or breaks a promise */
+	TIDE_DOCTOR_NOTE, /* worth knowing, nothing to fix */
+	TIDE_DOCTOR_SKIP, /* could not be checked; the message says why */
+	TIDE_DOCTOR_WARN, /* works now, will hurt later */
+	TIDE_DOCTOR_ERROR /* does not work, or breaks a promise */
 } TideDoctorLevel;
 
 /*
@@ -34,11 +34,11 @@ extern void tide_doctor_report(TideDoctor *d, TideDoctorLevel level, const char 
 							   const char *subject, const char *message, const char *hint);
 
 /* Text that lives as long as the doctor, for messages and hints. */
-extern const char *tide_doctor_printf(TideDoctor *d, const char *fmt,...)
-			__attribute__((format(printf, 2, 3)));
+extern const char *
+tide_doctor_printf(TideDoctor *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-extern TidePg *tide_doctor_pg(TideDoctor *d);	/* open connection, or NULL */
-extern const char *tide_doctor_region(TideDoctor *d);	/* this database's region; NULL: unknown */
+extern TidePg *tide_doctor_pg(TideDoctor *d);		  /* open connection, or NULL */
+extern const char *tide_doctor_region(TideDoctor *d); /* this database's region; NULL: unknown */
 
 /*
  * Checks one nats pipeline's broker (doctor_nats.c).  direction: "outbox" or
@@ -48,4 +48,4 @@ extern const char *tide_doctor_region(TideDoctor *d);	/* this database's region;
 extern void tide_doctor_check_nats(TideDoctor *d, const char *pipeline, const char *direction,
 								   const char *target, json_t *config);
 
-#endif							/* TIDE_DOCTOR_H */
+#endif /* TIDE_DOCTOR_H */

@@ -27,9 +27,9 @@
 static void
 check_connected(TideDoctor *d, const char *id)
 {
-	TideError	err = {0};
-	long long	before;
-	long long	after;
+	TideError err = {0};
+	long long before;
+	long long after;
 
 	if (!tide_pg_open(d->conninfo, "doctor", NULL, &d->pg, &err))
 	{
@@ -45,9 +45,9 @@ check_connected(TideDoctor *d, const char *id)
 	after = tide_wall_us();
 
 	/* Ours at the moment when the server looked at its own, within half the time that took. */
-	json_object_set_new(d->server, "skew_us",
-						json_integer(tide_json_int(d->server, "clock_us") -
-									 (before + (after - before) / 2)));
+	json_object_set_new(
+		d->server, "skew_us",
+		json_integer(tide_json_int(d->server, "clock_us") - (before + (after - before) / 2)));
 	if (tide_json_bool(d->server, "in_recovery"))
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, NULL,
 						   "this server is a standby: nothing can be stored here",
@@ -58,7 +58,7 @@ check_connected(TideDoctor *d, const char *id)
 static void
 check_clock(TideDoctor *d, const char *id)
 {
-	long long	skew = tide_json_int(d->server, "skew_us");
+	long long skew = tide_json_int(d->server, "skew_us");
 
 	if (llabs(skew) > MAX_CLOCK_SKEW_US)
 		tide_doctor_report(d, TIDE_DOCTOR_WARN, id, NULL,
@@ -75,13 +75,13 @@ static const struct
 	const char *bad;
 	TideDoctorLevel level;
 	const char *hint;
-}			durability[] = {
+} durability[] = {
 	{"fsync", "off", TIDE_DOCTOR_ERROR,
-	"set fsync = on: without it a crash of the machine can lose or corrupt everything"},
+	 "set fsync = on: without it a crash of the machine can lose or corrupt everything"},
 	{"full_page_writes", "off", TIDE_DOCTOR_ERROR,
-	"set full_page_writes = on, unless the file system never tears a page"},
+	 "set full_page_writes = on, unless the file system never tears a page"},
 	{"synchronous_commit", "off", TIDE_DOCTOR_WARN,
-	"set synchronous_commit = on (or local): an event may be sent and its transaction lost in a crash"},
+	 "set synchronous_commit = on (or local): an event may be sent and its transaction lost in a crash"},
 };
 
 static void
@@ -114,8 +114,10 @@ check_timeouts(TideDoctor *d, const char *id)
 		if (value != NULL && strcmp(value, "0") != 0 && strtoll(value, NULL, 10) < 30000)
 			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, NULL,
 							   tide_doctor_printf(d, "%s is %s ms for this role", names[i], value),
-							   tide_doctor_printf(d, "ALTER ROLE ... SET %s = 0 for the role the "
-												  "relay connects as", names[i]));
+							   tide_doctor_printf(d,
+												  "ALTER ROLE ... SET %s = 0 for the role the "
+												  "relay connects as",
+												  names[i]));
 	}
 }
 
@@ -126,11 +128,13 @@ check_extension(TideDoctor *d, const char *id)
 	const char *available = tide_json_text(d->server, "available_version");
 
 	if (installed == NULL)
-		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, NULL,
-						   "the extension pg_tide is not installed in this database",
-						   available != NULL ? "CREATE EXTENSION pg_tide"
-						   : "install the extension's files on the server, then CREATE EXTENSION "
-						   "pg_tide");
+		tide_doctor_report(
+			d, TIDE_DOCTOR_ERROR, id, NULL,
+			"the extension pg_tide is not installed in this database",
+			available != NULL
+				? "CREATE EXTENSION pg_tide"
+				: "install the extension's files on the server, then CREATE EXTENSION "
+				  "pg_tide");
 	else if (strcmp(installed, TIDE_VERSION) != 0)
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, NULL,
 						   tide_doctor_printf(d, "the extension is version %s, this program is %s",
@@ -155,10 +159,11 @@ static void
 check_preloaded(TideDoctor *d, const char *id)
 {
 	if (!tide_json_bool(d->status, "preloaded"))
-		tide_doctor_report(d, TIDE_DOCTOR_NOTE, id, NULL,
-						   "pg_tide is not in shared_preload_libraries: relays poll, so events wait "
-						   "longer",
-						   "add pg_tide to shared_preload_libraries and restart the server");
+		tide_doctor_report(
+			d, TIDE_DOCTOR_NOTE, id, NULL,
+			"pg_tide is not in shared_preload_libraries: relays poll, so events wait "
+			"longer",
+			"add pg_tide to shared_preload_libraries and restart the server");
 }
 
 static void
@@ -166,7 +171,8 @@ check_region(TideDoctor *d, const char *id)
 {
 	if (!tide_json_bool(d->status, "region_named"))
 		tide_doctor_report(d, TIDE_DOCTOR_NOTE, id, NULL,
-						   tide_doctor_printf(d, "this region has no name yet; its events say \"%s\"",
+						   tide_doctor_printf(d,
+											  "this region has no name yet; its events say \"%s\"",
 											  tide_json_text(d->status, "region")),
 						   "SELECT tide.region_init('name')");
 }
@@ -174,12 +180,13 @@ check_region(TideDoctor *d, const char *id)
 static void
 check_dead_letters(TideDoctor *d, const char *id)
 {
-	long long	n = tide_json_int(d->status, "dead_letters");
+	long long n = tide_json_int(d->status, "dead_letters");
 
 	if (n > 0)
-		tide_doctor_report(d, TIDE_DOCTOR_WARN, id, NULL,
-						   tide_doctor_printf(d, "%lld event(s) could not be delivered or handled", n),
-						   "look at tide.dead_letters; tide.dead_letter_retry(id) delivers one again");
+		tide_doctor_report(
+			d, TIDE_DOCTOR_WARN, id, NULL,
+			tide_doctor_printf(d, "%lld event(s) could not be delivered or handled", n),
+			"look at tide.dead_letters; tide.dead_letter_retry(id) delivers one again");
 }
 
 static void
@@ -191,18 +198,18 @@ check_inboxes(TideDoctor *d, const char *id)
 	{
 		const json_t *inbox = json_array_get(inboxes, i);
 		const char *name = tide_json_text(inbox, "name");
-		long long	pending = tide_json_int(inbox, "pending");
-		long long	retrying = tide_json_int(inbox, "retrying");
+		long long pending = tide_json_int(inbox, "pending");
+		long long retrying = tide_json_int(inbox, "retrying");
 
 		if (pending > INBOX_BACKLOG)
 			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, name,
 							   tide_doctor_printf(d, "%lld events wait to be worked on", pending),
 							   "is a worker or handler running, and fast enough?");
 		if (retrying > 0)
-			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, name,
-							   tide_doctor_printf(d, "%lld events failed and will be tried again",
-												  retrying),
-							   tide_doctor_printf(d, "see last_error in the inbox \"%s\"", name));
+			tide_doctor_report(
+				d, TIDE_DOCTOR_WARN, id, name,
+				tide_doctor_printf(d, "%lld events failed and will be tried again", retrying),
+				tide_doctor_printf(d, "see last_error in the inbox \"%s\"", name));
 	}
 }
 
@@ -230,8 +237,8 @@ pipelines_of(TideDoctor *d, const char *outbox)
 static void
 check_outboxes(TideDoctor *d, const char *id)
 {
-	TideError	err = {0};
-	PGresult   *res;
+	TideError err = {0};
+	PGresult *res;
 
 	if (!tide_pg_exec(d->pg, tide_q_doctor_outboxes, 0, NULL, &res, &err))
 	{
@@ -245,17 +252,23 @@ check_outboxes(TideDoctor *d, const char *id)
 
 		if (readers[0] == '\0')
 			tide_doctor_report(d, TIDE_DOCTOR_NOTE, id, name,
-							   tide_doctor_printf(d, "no pipeline reads it: events go unsent after %s",
+							   tide_doctor_printf(d,
+												  "no pipeline reads it: events go unsent after %s",
 												  PQgetvalue(res, i, 2)),
 							   "SELECT tide.relay_set_outbox('pipeline', 'outbox', config)");
 		if (tide_pg_int64(res, i, 1) > 0)
-			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, name,
-							   tide_doctor_printf(d, "%s segment(s) past the retention of %s are kept, "
-												  "as not all is confirmed",
-												  PQgetvalue(res, i, 1), PQgetvalue(res, i, 2)),
-							   readers[0] == '\0' ? "is a relay running, that maintains it?"
-							   : tide_doctor_printf(d, "see why these are behind, or delete what is not "
-													"needed any more: %s", readers));
+			tide_doctor_report(
+				d, TIDE_DOCTOR_WARN, id, name,
+				tide_doctor_printf(d,
+								   "%s segment(s) past the retention of %s are kept, "
+								   "as not all is confirmed",
+								   PQgetvalue(res, i, 1), PQgetvalue(res, i, 2)),
+				readers[0] == '\0'
+					? "is a relay running, that maintains it?"
+					: tide_doctor_printf(d,
+										 "see why these are behind, or delete what is not "
+										 "needed any more: %s",
+										 readers));
 	}
 	PQclear(res);
 }
@@ -270,12 +283,12 @@ check_enabled(TideDoctor *d, const char *id)
 		const json_t *pipeline = json_array_get(d->pipelines, i);
 		const char *name = tide_json_text(pipeline, "name");
 		const char *direction = tide_json_text(pipeline, "direction");
-		bool		outbox = direction != NULL && strcmp(direction, "outbox") == 0;
+		bool outbox = direction != NULL && strcmp(direction, "outbox") == 0;
 
 		if (!tide_json_bool(pipeline, "enabled"))
 			tide_doctor_report(d, outbox ? TIDE_DOCTOR_WARN : TIDE_DOCTOR_NOTE, id, name,
 							   outbox ? "disabled; its outbox keeps everything until it runs again"
-							   : "disabled",
+									  : "disabled",
 							   tide_doctor_printf(d, "SELECT tide.relay_enable('%s')", name));
 	}
 }
@@ -287,7 +300,7 @@ check_owned(TideDoctor *d, const char *id)
 	{
 		const json_t *pipeline = json_array_get(d->pipelines, i);
 		const char *name = tide_json_text(pipeline, "name");
-		long long	idle = tide_json_int(pipeline, "holder_idle_ms");
+		long long idle = tide_json_int(pipeline, "holder_idle_ms");
 
 		if (!tide_json_bool(pipeline, "enabled"))
 			continue;
@@ -295,10 +308,11 @@ check_owned(TideDoctor *d, const char *id)
 			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, "no relay runs it",
 							   "start one: pg_tide relay -d CONNINFO");
 		else if (idle > MAX_HOLDER_SILENCE_MS)
-			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, name,
-							   tide_doctor_printf(d, "its relay has said nothing for %lld ms", idle),
-							   "is the process stopped, or the network slow? A second relay would "
-							   "take over");
+			tide_doctor_report(
+				d, TIDE_DOCTOR_WARN, id, name,
+				tide_doctor_printf(d, "its relay has said nothing for %lld ms", idle),
+				"is the process stopped, or the network slow? A second relay would "
+				"take over");
 	}
 }
 
@@ -312,16 +326,16 @@ check_states(TideDoctor *d, const char *id)
 		const json_t *pipeline = json_array_get(pipelines, i);
 		const char *state = tide_json_text(pipeline, "state");
 		const char *error = tide_json_text(pipeline, "last_error");
-		bool		failed = state != NULL && strcmp(state, "failed") == 0;
+		bool failed = state != NULL && strcmp(state, "failed") == 0;
 
 		if (!tide_json_bool(pipeline, "enabled") || state == NULL ||
 			(!failed && strcmp(state, "retrying") != 0))
 			continue;
-		tide_doctor_report(d, failed ? TIDE_DOCTOR_ERROR : TIDE_DOCTOR_WARN, id,
-						   tide_json_text(pipeline, "name"),
-						   tide_doctor_printf(d, "%s: %s", state, error != NULL ? error : "no reason kept"),
-						   failed ? "it waits for a changed configuration, or for what the error names"
-						   : "it is tried again until it works");
+		tide_doctor_report(
+			d, failed ? TIDE_DOCTOR_ERROR : TIDE_DOCTOR_WARN, id, tide_json_text(pipeline, "name"),
+			tide_doctor_printf(d, "%s: %s", state, error != NULL ? error : "no reason kept"),
+			failed ? "it waits for a changed configuration, or for what the error names"
+				   : "it is tried again until it works");
 	}
 }
 
@@ -333,15 +347,15 @@ check_inbox_sink(TideDoctor *d, const char *id, const char *name, const json_t *
 {
 	const char *reference = tide_json_text(config, "conninfo");
 	const char *values[2] = {tide_json_text(config, "inbox"), "{}"};
-	TideError	err = {0};
-	TidePg	   *pg = NULL;
-	char	   *secret = NULL;
-	bool		ok = true;
+	TideError err = {0};
+	TidePg *pg = NULL;
+	char *secret = NULL;
+	bool ok = true;
 
 	if (reference != NULL && tide_secret_is_reference(reference))
 		ok = tide_secret_resolve(reference, "conninfo", &secret, NULL, &err);
 	ok = ok && tide_pg_open(secret != NULL ? secret : reference, "doctor", NULL, &pg, &err) &&
-		tide_pg_exec(pg, tide_q_inbox_missing, 2, values, NULL, &err);
+		 tide_pg_exec(pg, tide_q_inbox_missing, 2, values, NULL, &err);
 	if (ok)
 		tide_doctor_report(d, TIDE_DOCTOR_OK, id, name,
 						   tide_doctor_printf(d, "inbox \"%s\" can be reached", values[0]), NULL);
@@ -359,7 +373,7 @@ check_connectors(TideDoctor *d, const char *id)
 		const json_t *pipeline = json_array_get(d->pipelines, i);
 		const char *name = tide_json_text(pipeline, "name");
 		const char *direction = tide_json_text(pipeline, "direction");
-		json_t	   *config = json_object_get(pipeline, "config");
+		json_t *config = json_object_get(pipeline, "config");
 		const char *sink = tide_json_text(config, "sink_type");
 		const char *type = sink != NULL ? sink : tide_json_text(config, "source_type");
 
@@ -375,7 +389,7 @@ check_connectors(TideDoctor *d, const char *id)
 const TideDoctorCheck tide_doctor_db_checks[] = {
 	{"database", "the database can be reached", TIDE_NEEDS_NOTHING, check_connected},
 	{"extension", "the extension is installed, version " TIDE_VERSION, TIDE_NEEDS_SERVER,
-	check_extension},
+	 check_extension},
 	{"role", "the role may do what a relay does", TIDE_NEEDS_SERVER, check_role},
 	{"durability", "what is committed survives a crash", TIDE_NEEDS_SERVER, check_durability},
 	{"timeouts", "no time limit disturbs a relay", TIDE_NEEDS_SERVER, check_timeouts},
@@ -389,6 +403,6 @@ const TideDoctorCheck tide_doctor_db_checks[] = {
 	{"outbox", "outboxes are read and emptied", TIDE_NEEDS_PIPELINES, check_outboxes},
 	{"inbox", "inboxes are worked off", TIDE_NEEDS_STATUS, check_inboxes},
 	{"connector", "what pipelines connect to was looked at", TIDE_NEEDS_PIPELINES,
-	check_connectors},
+	 check_connectors},
 	{NULL, NULL, TIDE_NEEDS_NOTHING, NULL},
 };

@@ -13,23 +13,23 @@ typedef struct TideFinding
 	struct TideFinding *next;
 	TideDoctorLevel level;
 	const char *check;
-	const char *subject;		/* NULL: the whole database */
+	const char *subject; /* NULL: the whole database */
 	const char *message;
-	const char *hint;			/* NULL: none */
+	const char *hint; /* NULL: none */
 } TideFinding;
 
 struct TideDoctor
 {
-	TideArena  *arena;			/* all findings and texts */
+	TideArena *arena; /* all findings and texts */
 	TideFinding *first;
 	TideFinding *last;
 	const char *conninfo;
-	TidePg	   *pg;				/* NULL: the database can't be reached */
+	TidePg *pg; /* NULL: the database can't be reached */
 
 	/* What was read once for all checks; NULL: could not be read. */
-	json_t	   *server;			/* queries.sql, doctor_server */
-	json_t	   *status;			/* status */
-	json_t	   *pipelines;		/* doctor_pipelines */
+	json_t *server;	   /* queries.sql, doctor_server */
+	json_t *status;	   /* status */
+	json_t *pipelines; /* doctor_pipelines */
 };
 
 /* How much a check needs; it is left out if that is not there. */
@@ -44,11 +44,11 @@ typedef enum TideDoctorNeed
 typedef struct TideDoctorCheck
 {
 	const char *id;
-	const char *title;			/* what is found to be well if the check reports nothing */
+	const char *title; /* what is found to be well if the check reports nothing */
 	TideDoctorNeed need;
-	void		(*run) (TideDoctor *d, const char *id);
+	void (*run)(TideDoctor *d, const char *id);
 } TideDoctorCheck;
 
-extern const TideDoctorCheck tide_doctor_db_checks[];	/* ends with a row without an id */
+extern const TideDoctorCheck tide_doctor_db_checks[]; /* ends with a row without an id */
 
-#endif							/* TIDE_DOCTOR_INTERNAL_H */
+#endif /* TIDE_DOCTOR_INTERNAL_H */

@@ -17,18 +17,13 @@
 static const struct
 {
 	const char *name;
-	bool		retryable;
-}			classes[] = {
-	[TIDE_ERR_NONE] = {"none", false},
-	[TIDE_ERR_UNAVAILABLE] = {"unavailable", true},
-	[TIDE_ERR_TIMEOUT] = {"timeout", true},
-	[TIDE_ERR_THROTTLED] = {"throttled", true},
-	[TIDE_ERR_AUTH] = {"auth", false},
-	[TIDE_ERR_PERMISSION] = {"permission", false},
-	[TIDE_ERR_CONFIG] = {"config", false},
-	[TIDE_ERR_DATA] = {"data", false},
-	[TIDE_ERR_STALE] = {"stale", false},
-	[TIDE_ERR_STOPPED] = {"stopped", false},
+	bool retryable;
+} classes[] = {
+	[TIDE_ERR_NONE] = {"none", false},		   [TIDE_ERR_UNAVAILABLE] = {"unavailable", true},
+	[TIDE_ERR_TIMEOUT] = {"timeout", true},	   [TIDE_ERR_THROTTLED] = {"throttled", true},
+	[TIDE_ERR_AUTH] = {"auth", false},		   [TIDE_ERR_PERMISSION] = {"permission", false},
+	[TIDE_ERR_CONFIG] = {"config", false},	   [TIDE_ERR_DATA] = {"data", false},
+	[TIDE_ERR_STALE] = {"stale", false},	   [TIDE_ERR_STOPPED] = {"stopped", false},
 	[TIDE_ERR_INTERNAL] = {"internal", false},
 };
 
@@ -41,13 +36,13 @@ static const struct
 static void
 trim_partial_utf8(char *text, size_t size)
 {
-	size_t		len = strlen(text);
-	size_t		start = len;
+	size_t len = strlen(text);
+	size_t start = len;
 	unsigned char lead;
-	size_t		need;
+	size_t need;
 
 	if (len + 1 < size)
-		return;					/* it fitted */
+		return; /* it fitted */
 	while (start > 0 && ((unsigned char) text[start - 1] & 0xC0) == 0x80)
 		start--;
 	if (start == 0)
@@ -59,9 +54,9 @@ trim_partial_utf8(char *text, size_t size)
 }
 
 bool
-tide_error(TideError *err, TideErrorClass class, const char *code, const char *fmt,...)
+tide_error(TideError *err, TideErrorClass class, const char *code, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (err == NULL)
 		return false;
@@ -70,14 +65,14 @@ tide_error(TideError *err, TideErrorClass class, const char *code, const char *f
 	 * The arguments may point into *err (a message that gets a prefix), so the
 	 * new text is made apart.
 	 */
-	char		message[sizeof(err->message)];
+	char message[sizeof(err->message)];
 
 	va_start(args, fmt);
 	vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
 	trim_partial_utf8(message, sizeof(message));
 
-	char		code_copy[sizeof(err->code)];
+	char code_copy[sizeof(err->code)];
 
 	snprintf(code_copy, sizeof(code_copy), "%s", code != NULL ? code : "");
 
@@ -89,14 +84,14 @@ tide_error(TideError *err, TideErrorClass class, const char *code, const char *f
 }
 
 void
-tide_error_hint(TideError *err, const char *fmt,...)
+tide_error_hint(TideError *err, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (err == NULL)
 		return;
 
-	char		hint[sizeof(err->hint)];
+	char hint[sizeof(err->hint)];
 
 	va_start(args, fmt);
 	vsnprintf(hint, sizeof(hint), fmt, args);

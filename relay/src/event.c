@@ -15,7 +15,7 @@
 TideBatch *
 tide_batch_new(void)
 {
-	TideBatch  *batch = tide_zalloc(sizeof(TideBatch));
+	TideBatch *batch = tide_zalloc(sizeof(TideBatch));
 
 	batch->arena = tide_arena_new();
 	return batch;
@@ -33,7 +33,7 @@ tide_batch_free(TideBatch *batch)
 void
 tide_batch_reset(TideBatch *batch)
 {
-	TideArena  *arena = batch->arena;
+	TideArena *arena = batch->arena;
 
 	tide_arena_reset(arena);
 	memset(batch, 0, sizeof(*batch));
@@ -49,12 +49,12 @@ is_full(size_t n)
 TideEvent *
 tide_batch_add(TideBatch *batch)
 {
-	TideEvent  *event;
+	TideEvent *event;
 
 	if (is_full(batch->n_events))
 	{
-		size_t		capacity = batch->n_events == 0 ? FIRST_CAPACITY : batch->n_events * 2;
-		TideEvent  *events = tide_arena_alloc(batch->arena, capacity * sizeof(TideEvent));
+		size_t capacity = batch->n_events == 0 ? FIRST_CAPACITY : batch->n_events * 2;
+		TideEvent *events = tide_arena_alloc(batch->arena, capacity * sizeof(TideEvent));
 
 		if (batch->n_events > 0)
 			memcpy(events, batch->events, batch->n_events * sizeof(TideEvent));

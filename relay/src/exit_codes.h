@@ -11,16 +11,16 @@
 #include "error.h"
 
 /* X(name, value, meaning) */
-#define TIDE_EXIT_CODES(X) \
-	X(OK, 0, "all went well") \
-	X(PROBLEM, 1, "doctor found something wrong") \
-	X(USAGE, 2, "unknown command or option, or a missing argument") \
-	X(CONFIG, 3, "the configuration can't work as written") \
-	X(UNAVAILABLE, 4, "the database can't be reached or did not answer") \
-	X(AUTH, 5, "the database refused the credentials") \
-	X(PERMISSION, 6, "the database role may not do this") \
+#define TIDE_EXIT_CODES(X)                                                               \
+	X(OK, 0, "all went well")                                                            \
+	X(PROBLEM, 1, "doctor found something wrong")                                        \
+	X(USAGE, 2, "unknown command or option, or a missing argument")                      \
+	X(CONFIG, 3, "the configuration can't work as written")                              \
+	X(UNAVAILABLE, 4, "the database can't be reached or did not answer")                 \
+	X(AUTH, 5, "the database refused the credentials")                                   \
+	X(PERMISSION, 6, "the database role may not do this")                                \
 	X(UNDRAINED, 7, "stopped before everything in flight was finished; nothing is lost") \
-	X(INTERNAL, 70, "a bug in pg_tide") \
+	X(INTERNAL, 70, "a bug in pg_tide")                                                  \
 	X(NO_MEMORY, 71, "out of memory")
 
 typedef enum TideExitCode
@@ -33,4 +33,4 @@ typedef enum TideExitCode
 /* The exit code for a command that ended with this error. */
 extern TideExitCode tide_exit_code(const TideError *err);
 
-#endif							/* TIDE_EXIT_CODES_H */
+#endif /* TIDE_EXIT_CODES_H */

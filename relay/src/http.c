@@ -30,8 +30,8 @@ struct TideHttp
 {
 	TideHttpCallbacks callbacks;
 	struct MHD_Daemon *daemon;
-	bool		loopback;		/* only reachable from this machine */
-	int			port;
+	bool loopback; /* only reachable from this machine */
+	int port;
 };
 
 /* An endpoint writes its body and returns the HTTP status. */
@@ -39,7 +39,7 @@ typedef struct Endpoint
 {
 	const char *path;
 	const char *content_type;
-	unsigned	(*serve) (TideHttp *http, FILE *out);
+	unsigned (*serve)(TideHttp *http, FILE *out);
 } Endpoint;
 
 static const char index_page[] =
@@ -69,7 +69,7 @@ serve_metrics(TideHttp *http, FILE *out)
 static unsigned
 serve_livez(TideHttp *http, FILE *out)
 {
-	bool		live = http->callbacks.live(http->callbacks.arg);
+	bool live = http->callbacks.live(http->callbacks.arg);
 
 	fputs(live ? "{\"live\": true}\n" : "{\"live\": false}\n", out);
 	return live ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE;
@@ -94,9 +94,9 @@ static const struct
 {
 	const char *name;
 	const char *value;
-}			fixed_headers[] = {
+} fixed_headers[] = {
 	{"Content-Security-Policy",
-	"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+	 "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
 	{"X-Content-Type-Options", "nosniff"},
 	{"Referrer-Policy", "no-referrer"},
 	{"Cross-Origin-Resource-Policy", "same-origin"},
@@ -153,7 +153,7 @@ static bool
 is_local_name(const char *host)
 {
 	static const char *const names[] = {"localhost", "[::1]", "ip6-localhost"};
-	size_t		len;
+	size_t len;
 
 	if (host == NULL)
 		return true;
@@ -171,24 +171,23 @@ static enum MHD_Result
 handle_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
 			   const char *version, const char *upload_data, size_t *upload_data_size, void **state)
 {
-	TideHttp   *http = arg;
+	TideHttp *http = arg;
 
 	(void) version;
 	(void) upload_data;
 	(void) upload_data_size;
 	(void) state;
-	if (http->loopback &&
-		!is_local_name(MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
-												   MHD_HTTP_HEADER_HOST)))
+	if (http->loopback && !is_local_name(MHD_lookup_connection_value(connection, MHD_HEADER_KIND,
+																	 MHD_HTTP_HEADER_HOST)))
 		return answer_text(connection, MHD_HTTP_FORBIDDEN,
 						   "This server answers only to local names.\n");
 
 	for (size_t i = 0; i < sizeof(endpoints) / sizeof(endpoints[0]); i++)
 	{
-		char	   *body = NULL;
-		size_t		len = 0;
-		FILE	   *out;
-		unsigned	status;
+		char *body = NULL;
+		size_t len = 0;
+		FILE *out;
+		unsigned status;
 
 		if (strcmp(url, endpoints[i].path) != 0)
 			continue;
@@ -207,7 +206,7 @@ handle_request(void *arg, struct MHD_Connection *connection, const char *url, co
 static void
 log_from_library(void *arg, const char *fmt, va_list args)
 {
-	char		message[512];
+	char message[512];
 
 	(void) arg;
 	vsnprintf(message, sizeof(message), fmt, args);
@@ -240,7 +239,8 @@ split_address(const char *address, char **host, const char **port, TideError *er
 
 malformed:
 	tide_error(err, TIDE_ERR_CONFIG, "", "--http: \"%s\" is no address", address);
-	tide_error_hint(err, "write ADDR:PORT (for example " TIDE_HTTP_DEFAULT "), [V6]:PORT, :PORT for all "
+	tide_error_hint(err,
+					"write ADDR:PORT (for example " TIDE_HTTP_DEFAULT "), [V6]:PORT, :PORT for all "
 					"addresses, or none");
 	return false;
 }
@@ -259,10 +259,10 @@ is_loopback(const struct sockaddr *addr)
 static int
 listen_on(const struct addrinfo *info)
 {
-	int			fd = socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-							info->ai_protocol);
-	int			on = 1;
-	int			off = 0;
+	int fd = socket(info->ai_family, info->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+					info->ai_protocol);
+	int on = 1;
+	int off = 0;
 
 	if (fd < 0)
 		return -1;
@@ -271,7 +271,7 @@ listen_on(const struct addrinfo *info)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 	if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, MAX_CONNECTIONS) != 0)
 	{
-		int			saved_errno = errno;
+		int saved_errno = errno;
 
 		close(fd);
 		errno = saved_errno;
@@ -285,11 +285,12 @@ open_listener(TideHttp *http, const char *address, int *fd, TideError *err)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *list = NULL;
-	struct sockaddr_storage bound;
-	socklen_t	bound_len = sizeof(bound);
+	struct sockaddr_storage bound = {0};
+	socklen_t bound_len = sizeof(bound);
 	const char *port;
-	char	   *host;
-	int			rc;
+	char *host;
+	int saved_errno;
+	int rc;
 
 	*fd = -1;
 	if (!split_address(address, &host, &port, err))
@@ -304,18 +305,19 @@ open_listener(TideHttp *http, const char *address, int *fd, TideError *err)
 		*fd = listen_on(info);
 		http->loopback = is_loopback(info->ai_addr);
 	}
+	saved_errno = errno;
 	freeaddrinfo(list);
 	if (*fd < 0)
 	{
 		tide_error(err, TIDE_ERR_CONFIG, "", "--http: can't listen on %s: %s", address,
-				   strerror(errno));
+				   strerror(saved_errno));
 		tide_error_hint(err, "choose another address with --http ADDR:PORT, or --http none");
 		return false;
 	}
 	if (getsockname(*fd, (struct sockaddr *) &bound, &bound_len) == 0)
 		http->port = ntohs(bound.ss_family == AF_INET6
-						   ? ((const struct sockaddr_in6 *) &bound)->sin6_port
-						   : ((const struct sockaddr_in *) &bound)->sin_port);
+							   ? ((const struct sockaddr_in6 *) &bound)->sin6_port
+							   : ((const struct sockaddr_in *) &bound)->sin_port);
 	return true;
 }
 
@@ -323,8 +325,8 @@ bool
 tide_http_start(const char *address, const TideHttpCallbacks *callbacks, TideHttp **out,
 				TideError *err)
 {
-	TideHttp   *http = tide_zalloc(sizeof(TideHttp));
-	int			fd;
+	TideHttp *http = tide_zalloc(sizeof(TideHttp));
+	int fd;
 
 	*out = NULL;
 	http->callbacks = *callbacks;
@@ -333,14 +335,12 @@ tide_http_start(const char *address, const TideHttpCallbacks *callbacks, TideHtt
 		free(http);
 		return false;
 	}
-	http->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG,
-									0, NULL, NULL, handle_request, http,
-									MHD_OPTION_EXTERNAL_LOGGER, log_from_library, NULL,
-									MHD_OPTION_LISTEN_SOCKET, fd,
-									MHD_OPTION_CONNECTION_LIMIT, (unsigned) MAX_CONNECTIONS,
-									MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
-									MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_TIMEOUT_S,
-									MHD_OPTION_END);
+	http->daemon = MHD_start_daemon(
+		MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+		handle_request, http, MHD_OPTION_EXTERNAL_LOGGER, log_from_library, NULL,
+		MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned) MAX_CONNECTIONS,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) CONNECTION_MEMORY,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) IDLE_TIMEOUT_S, MHD_OPTION_END);
 	if (http->daemon == NULL)
 	{
 		close(fd);
@@ -356,7 +356,7 @@ tide_http_stop(TideHttp *http)
 {
 	if (http == NULL)
 		return;
-	MHD_stop_daemon(http->daemon);	/* closes the listening socket too */
+	MHD_stop_daemon(http->daemon); /* closes the listening socket too */
 	free(http);
 }
 

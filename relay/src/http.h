@@ -16,10 +16,10 @@
 
 typedef struct TideHttpCallbacks
 {
-	void		(*metrics) (void *arg, FILE *out);	/* Prometheus' text format */
-	bool		(*live) (void *arg);
-	bool		(*ready) (void *arg, FILE *out);	/* writes a JSON object */
-	void	   *arg;
+	void (*metrics)(void *arg, FILE *out); /* Prometheus' text format */
+	bool (*live)(void *arg);
+	bool (*ready)(void *arg, FILE *out); /* writes a JSON object */
+	void *arg;
 } TideHttpCallbacks;
 
 typedef struct TideHttp TideHttp;
@@ -31,9 +31,9 @@ typedef struct TideHttp TideHttp;
  * system choose) and serves from a thread of its own.  callbacks is copied.
  * TIDE_ERR_CONFIG if the address makes no sense or is taken.
  */
-extern bool tide_http_start(const char *address, const TideHttpCallbacks *callbacks, TideHttp **http,
-							TideError *err);
+extern bool tide_http_start(const char *address, const TideHttpCallbacks *callbacks,
+							TideHttp **http, TideError *err);
 extern void tide_http_stop(TideHttp *http); /* ends the thread; NULL is fine */
-extern int	tide_http_port(const TideHttp *http);
+extern int tide_http_port(const TideHttp *http);
 
-#endif							/* TIDE_HTTP_H */
+#endif /* TIDE_HTTP_H */

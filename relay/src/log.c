@@ -59,7 +59,7 @@ find_name(const char *const *names, size_t n, const char *name, size_t *found)
 bool
 tide_log_level_parse(const char *name, TideLogLevel *level)
 {
-	size_t		i;
+	size_t i;
 
 	if (!find_name(level_names, sizeof(level_names) / sizeof(level_names[0]), name, &i))
 		return false;
@@ -70,7 +70,7 @@ tide_log_level_parse(const char *name, TideLogLevel *level)
 bool
 tide_log_format_parse(const char *name, TideLogFormat *format)
 {
-	size_t		i;
+	size_t i;
 
 	if (!find_name(format_names, sizeof(format_names) / sizeof(format_names[0]), name, &i))
 		return false;
@@ -98,10 +98,10 @@ tide_log_set_pipeline(const char *name)
 static size_t
 shown_length(const char *s)
 {
-	size_t		len = tide_utf8_sequence(s, strlen(s));
-	bool		c1 = len == 2 && memcmp(s, "\xC2\xA0", 2) < 0;
-	bool		separator = len == 3 && memcmp(s, "\xE2\x80", 2) == 0 &&
-		(s[2] == '\xA8' || s[2] == '\xA9');
+	size_t len = tide_utf8_sequence(s, strlen(s));
+	bool c1 = len == 2 && memcmp(s, "\xC2\xA0", 2) < 0;
+	bool separator = len == 3 && memcmp(s, "\xE2\x80", 2) == 0 &&
+					 (s[2] == '\xA8' || s[2] == '\xA9');
 
 	return c1 || separator ? 0 : len;
 }
@@ -117,7 +117,7 @@ write_quoted(FILE *out, const char *text)
 	while (*text != '\0')
 	{
 		unsigned char c = (unsigned char) *text;
-		size_t		len = shown_length(text);
+		size_t len = shown_length(text);
 
 		if (c == '"' || c == '\\')
 			fprintf(out, "\\%c", c);
@@ -139,8 +139,8 @@ is_plain(const char *text)
 		return false;
 	for (const char *s = text; *s != '\0'; s++)
 	{
-		bool		plain = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
-			(*s >= '0' && *s <= '9') || strchr("_-.:/+", *s) != NULL;
+		bool plain = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
+					 (*s >= '0' && *s <= '9') || strchr("_-.:/+", *s) != NULL;
 
 		if (!plain)
 			return false;
@@ -175,9 +175,9 @@ not_empty(const char *text)
 void
 tide_log_format(FILE *out, TideLogFormat format, const TideLogRecord *record)
 {
-	time_t		seconds = (time_t) (record->time_us / 1000000);
-	struct tm	utc;
-	char		when[32];
+	time_t seconds = (time_t) (record->time_us / 1000000);
+	struct tm utc;
+	char when[32];
 
 	gmtime_r(&seconds, &utc);
 	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &utc);
@@ -200,11 +200,11 @@ static void
 log_record(TideLogLevel level, const TideError *error, const char *fmt, va_list args)
 {
 	TideLogRecord record = {.level = level, .time_us = tide_wall_us(), .error = error};
-	char	   *message;
-	char	   *line = NULL;
-	size_t		line_len = 0;
-	FILE	   *out;
-	ssize_t		ignored;
+	char *message;
+	char *line = NULL;
+	size_t line_len = 0;
+	FILE *out;
+	ssize_t ignored;
 
 	if (vasprintf(&message, fmt, args) < 0)
 		tide_out_of_memory(strlen(fmt));
@@ -217,15 +217,15 @@ log_record(TideLogLevel level, const TideError *error, const char *fmt, va_list 
 	tide_log_format(out, line_format, &record);
 	fclose(out);
 	ignored = write(STDERR_FILENO, line, line_len);
-	(void) ignored;				/* nowhere to complain */
+	(void) ignored; /* nowhere to complain */
 	free(line);
 	free(message);
 }
 
 void
-tide_log(TideLogLevel level, const char *fmt,...)
+tide_log(TideLogLevel level, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (!tide_log_enabled(level))
 		return;
@@ -235,9 +235,9 @@ tide_log(TideLogLevel level, const char *fmt,...)
 }
 
 void
-tide_log_error(TideLogLevel level, const TideError *err, const char *fmt,...)
+tide_log_error(TideLogLevel level, const TideError *err, const char *fmt, ...)
 {
-	va_list		args;
+	va_list args;
 
 	if (!tide_log_enabled(level))
 		return;

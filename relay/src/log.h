@@ -26,8 +26,8 @@ typedef enum TideLogLevel
 
 typedef enum TideLogFormat
 {
-	TIDE_LOG_TEXT,				/* key=value, quoted where needed */
-	TIDE_LOG_JSON				/* one JSON object per line */
+	TIDE_LOG_TEXT, /* key=value, quoted where needed */
+	TIDE_LOG_JSON  /* one JSON object per line */
 } TideLogFormat;
 
 /* Before any thread is started; default: info, text. */
@@ -39,25 +39,26 @@ extern bool tide_log_enabled(TideLogLevel level);
 /* Names the pipeline this thread works for in all its records; copied; NULL: none. */
 extern void tide_log_set_pipeline(const char *name);
 
-extern void tide_log(TideLogLevel level, const char *fmt,...) __attribute__((format(printf, 2, 3)));
+extern void
+tide_log(TideLogLevel level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /*
  * Logs err with what was being done ("could not open the sink").  The record
  * carries the error's message, class, code and hint as fields of their own.
  */
-extern void tide_log_error(TideLogLevel level, const TideError *err, const char *fmt,...)
-			__attribute__((format(printf, 3, 4)));
+extern void tide_log_error(TideLogLevel level, const TideError *err, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 
 /* One record, and how it becomes a line: apart, so that tests can look at it. */
 typedef struct TideLogRecord
 {
 	TideLogLevel level;
-	int64_t		time_us;		/* microseconds since 1970 */
-	const char *pipeline;		/* NULL: none */
+	int64_t time_us;	  /* microseconds since 1970 */
+	const char *pipeline; /* NULL: none */
 	const char *message;
-	const TideError *error;		/* NULL: none */
+	const TideError *error; /* NULL: none */
 } TideLogRecord;
 
 extern void tide_log_format(FILE *out, TideLogFormat format, const TideLogRecord *record);
 
-#endif							/* TIDE_LOG_H */
+#endif /* TIDE_LOG_H */

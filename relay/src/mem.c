@@ -19,10 +19,10 @@
 void
 tide_out_of_memory(size_t wanted)
 {
-	char		line[128];
-	int			len = snprintf(line, sizeof(line),
-							   "level=error msg=\"out of memory\" wanted_bytes=%zu\n", wanted);
-	ssize_t		ignored = write(STDERR_FILENO, line, (size_t) len);
+	char line[128];
+	int len = snprintf(line, sizeof(line), "level=error msg=\"out of memory\" wanted_bytes=%zu\n",
+					   wanted);
+	ssize_t ignored = write(STDERR_FILENO, line, (size_t) len);
 
 	(void) ignored;
 	_exit(TIDE_EXIT_NO_MEMORY);
@@ -31,7 +31,7 @@ tide_out_of_memory(size_t wanted)
 void *
 tide_malloc(size_t size)
 {
-	void	   *p = malloc(size > 0 ? size : 1);
+	void *p = malloc(size > 0 ? size : 1);
 
 	if (p == NULL)
 		tide_out_of_memory(size);
@@ -41,7 +41,7 @@ tide_malloc(size_t size)
 void *
 tide_zalloc(size_t size)
 {
-	void	   *p = calloc(1, size > 0 ? size : 1);
+	void *p = calloc(1, size > 0 ? size : 1);
 
 	if (p == NULL)
 		tide_out_of_memory(size);
@@ -51,7 +51,7 @@ tide_zalloc(size_t size)
 void *
 tide_realloc(void *old, size_t size)
 {
-	void	   *p = realloc(old, size > 0 ? size : 1);
+	void *p = realloc(old, size > 0 ? size : 1);
 
 	if (p == NULL)
 		tide_out_of_memory(size);
@@ -61,7 +61,7 @@ tide_realloc(void *old, size_t size)
 char *
 tide_strdup(const char *s)
 {
-	char	   *copy = strdup(s);
+	char *copy = strdup(s);
 
 	if (copy == NULL)
 		tide_out_of_memory(strlen(s) + 1);
@@ -69,11 +69,11 @@ tide_strdup(const char *s)
 }
 
 char *
-tide_printf(const char *fmt,...)
+tide_printf(const char *fmt, ...)
 {
-	va_list		args;
-	char	   *text;
-	int			len;
+	va_list args;
+	char *text;
+	int len;
 
 	va_start(args, fmt);
 	len = vasprintf(&text, fmt, args);

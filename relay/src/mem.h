@@ -19,6 +19,6 @@ extern void *tide_malloc(size_t size);
 extern void *tide_zalloc(size_t size);
 extern void *tide_realloc(void *old, size_t size);
 extern char *tide_strdup(const char *s);
-extern char *tide_printf(const char *fmt,...) __attribute__((format(printf, 1, 2)));
+extern char *tide_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-#endif							/* TIDE_MEM_H */
+#endif /* TIDE_MEM_H */

@@ -18,8 +18,8 @@
 
 /* Upper bounds in microseconds, 250 us to 10 min, denser where the aims are. */
 static const int64_t bucket_bounds[] = {
-	250, 500, 1000, 2000, 3000, 5000, 7500, 10000,
-	15000, 25000, 50000, 100000, 150000, 250000, 500000, 1000000,
+	250,	 500,	  1000,		2000,	  3000,		5000,	   7500,	  10000,
+	15000,	 25000,	  50000,	100000,	  150000,	250000,	   500000,	  1000000,
 	2500000, 5000000, 10000000, 30000000, 60000000, 120000000, 300000000, 600000000,
 };
 
@@ -30,19 +30,19 @@ static const struct
 {
 	const char *name;
 	const char *help;
-}			counter_families[TIDE_N_COUNTERS] = {
+} counter_families[TIDE_N_COUNTERS] = {
 	[TIDE_EVENTS_READ] = {"events_read_total", "Events taken from the source."},
 	[TIDE_EVENTS_DELIVERED] = {"events_delivered_total", "Events stored at the sink."},
-	[TIDE_EVENTS_DEDUPLICATED] = {"events_deduplicated_total",
-		"Events that the sink already had."},
+	[TIDE_EVENTS_DEDUPLICATED] = {"events_deduplicated_total", "Events that the sink already had."},
 	[TIDE_EVENTS_ECHOED] = {"events_echoed_total",
-		"Events of this region's own making that came back and were dropped."},
+							"Events of this region's own making that came back and were dropped."},
 	[TIDE_EVENTS_FAILED] = {"events_failed_total",
-		"Events that can't be delivered and went to the dead letters."},
-	[TIDE_EVENTS_RESENT] = {"events_resent_total",
-		"Events that the broker accepted, the destination missed, and the relay sent again."},
+							"Events that can't be delivered and went to the dead letters."},
+	[TIDE_EVENTS_RESENT] =
+		{"events_resent_total",
+		 "Events that the broker accepted, the destination missed, and the relay sent again."},
 	[TIDE_EVENTS_CONFIRMED] = {"events_confirmed_total",
-		"Events known to be committed at the destination."},
+							   "Events known to be committed at the destination."},
 	[TIDE_BATCHES] = {"batches_total", "Batches delivered."},
 	[TIDE_BYTES] = {"bytes_total", "Payload bytes delivered."},
 	[TIDE_RETRIES] = {"retries_total", "Times the pipeline failed and started again."},
@@ -51,41 +51,40 @@ static const struct
 typedef enum GaugeUnit
 {
 	UNIT_PLAIN,
-	UNIT_MICROSECONDS			/* stored so, shown in seconds */
+	UNIT_MICROSECONDS /* stored so, shown in seconds */
 } GaugeUnit;
 
 /* TIDE_G_STATE has a family of another form and is not here. */
 static const struct
 {
-	TideGauge	gauge;
 	const char *name;
 	const char *help;
-	GaugeUnit	unit;
-}			gauge_families[] = {
-	{TIDE_G_OLDEST_UNSENT_US, "oldest_unsent_age_seconds",
-	"Age of the oldest event that is not delivered yet; 0 if there is none.", UNIT_MICROSECONDS},
-	{TIDE_G_UNCONFIRMED, "unconfirmed_events",
-	"Events that a broker accepted and no destination confirmed yet.", UNIT_PLAIN},
-	{TIDE_G_IN_FLIGHT, "in_flight_events",
-	"Events handed to the sink and not accepted yet.", UNIT_PLAIN},
-	{TIDE_G_LAST_DELIVERY_US, "last_delivery_timestamp_seconds",
-	"When an event was last delivered, in seconds since 1970; 0: not since the start.",
-	UNIT_MICROSECONDS},
+	TideGauge gauge;
+	GaugeUnit unit;
+} gauge_families[] = {
+	{"oldest_unsent_age_seconds",
+	 "Age of the oldest event that is not delivered yet; 0 if there is none.",
+	 TIDE_G_OLDEST_UNSENT_US, UNIT_MICROSECONDS},
+	{"unconfirmed_events", "Events that a broker accepted and no destination confirmed yet.",
+	 TIDE_G_UNCONFIRMED, UNIT_PLAIN},
+	{"in_flight_events", "Events handed to the sink and not accepted yet.", TIDE_G_IN_FLIGHT,
+	 UNIT_PLAIN},
+	{"last_delivery_timestamp_seconds",
+	 "When an event was last delivered, in seconds since 1970; 0: not since the start.",
+	 TIDE_G_LAST_DELIVERY_US, UNIT_MICROSECONDS},
 };
 
-/*
- * The states of tide.relay_set_state, and the spare's: all are shown, so that
- * no series comes and goes.
- */
-static const char *const states[] = {"waiting", "starting", "running", "retrying", "failed", "stopped"};
+/* Those of tide.pipelines.  All are shown, so that no series comes and goes. */
+static const char *const states[] = {"disabled", "waiting", "starting", "running",
+									 "retrying", "failed",	"stopped"};
 
 void
 tide_histogram_add(TideHistogram *h, int64_t us)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	if (us < 0)
-		us = 0;					/* clocks of two servers */
+		us = 0; /* clocks of two servers */
 	while (i < TIDE_HISTOGRAM_BUCKETS && us > bucket_bounds[i])
 		i++;
 	atomic_fetch_add_explicit(&h->buckets[i], 1, memory_order_relaxed);
@@ -128,7 +127,7 @@ write_head(FILE *out, const char *name, const char *type, const char *help)
 static void
 write_family_head(FILE *out, const char *name, const char *type, const char *help)
 {
-	char		full[128];
+	char full[128];
 
 	snprintf(full, sizeof(full), "pg_tide_%s", name);
 	write_head(out, full, type, help);
@@ -167,9 +166,8 @@ write_gauges(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
 		write_family_head(out, gauge_families[g].name, "gauge", gauge_families[g].help);
 		for (size_t i = 0; i < n_entries; i++)
 		{
-			int64_t		value =
-				atomic_load_explicit(&entries[i].metrics->gauges[gauge_families[g].gauge],
-									 memory_order_relaxed);
+			int64_t value = atomic_load_explicit(
+				&entries[i].metrics->gauges[gauge_families[g].gauge], memory_order_relaxed);
 
 			begin_sample(out, gauge_families[g].name, &entries[i]);
 			fputs("} ", out);
@@ -198,11 +196,11 @@ write_states(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
 	for (size_t i = 0; i < n_entries; i++)
 	{
 		const char *current = entries[i].state != NULL ? entries[i].state : "";
-		bool		known = current[0] == '\0';
+		bool known = current[0] == '\0';
 
 		for (size_t s = 0; s < N_ELEMENTS(states); s++)
 		{
-			bool		is_current = strcmp(states[s], current) == 0;
+			bool is_current = strcmp(states[s], current) == 0;
 
 			write_state_sample(out, &entries[i], states[s], is_current);
 			known = known || is_current;
@@ -226,11 +224,10 @@ write_states(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
  * breaks quantiles.
  */
 static void
-write_histogram(FILE *out, const char *name, const TideMetricsEntry *entry,
-				const TideHistogram *h)
+write_histogram(FILE *out, const char *name, const TideMetricsEntry *entry, const TideHistogram *h)
 {
-	char		sample[128];
-	uint64_t	total = 0;
+	char sample[128];
+	uint64_t total = 0;
 
 	for (size_t b = 0; b <= TIDE_HISTOGRAM_BUCKETS; b++)
 	{
@@ -257,20 +254,20 @@ write_histogram(FILE *out, const char *name, const TideMetricsEntry *entry,
 /* Fields of /proc/self/stat behind the command's name, counted from 3 as in proc(5). */
 typedef struct ProcStat
 {
-	long long	cpu_ticks;		/* 14 + 15 */
-	long long	threads;		/* 20 */
-	long long	start_ticks;	/* 22, since boot */
-	long long	virtual_bytes;	/* 23 */
-	long long	resident_pages; /* 24 */
+	long long cpu_ticks;	  /* 14 + 15 */
+	long long threads;		  /* 20 */
+	long long start_ticks;	  /* 22, since boot */
+	long long virtual_bytes;  /* 23 */
+	long long resident_pages; /* 24 */
 } ProcStat;
 
 static bool
 read_proc_stat(ProcStat *stat)
 {
-	FILE	   *file = fopen("/proc/self/stat", "re");
-	char		line[1024];
-	char	   *at;
-	long long	field[25] = {0};
+	FILE *file = fopen("/proc/self/stat", "re");
+	char line[1024];
+	char *at;
+	long long field[25] = {0};
 
 	if (file == NULL)
 		return false;
@@ -279,7 +276,7 @@ read_proc_stat(ProcStat *stat)
 	/* The name may hold spaces and parentheses: count from its last one. */
 	if (at == NULL || (at = strrchr(line, ')')) == NULL || strlen(at) < 4)
 		return false;
-	at += 3;					/* behind ") S", the state being field 3 */
+	at += 3; /* behind ") S", the state being field 3 */
 	for (int i = 4; i < 25; i++)
 		field[i] = strtoll(at, &at, 10);
 	stat->cpu_ticks = field[14] + field[15];
@@ -293,9 +290,9 @@ read_proc_stat(ProcStat *stat)
 static long long
 boot_time(void)
 {
-	FILE	   *file = fopen("/proc/stat", "re");
-	char		line[512];
-	long long	seconds = 0;
+	FILE *file = fopen("/proc/stat", "re");
+	char line[512];
+	long long seconds = 0;
 
 	if (file == NULL)
 		return 0;
@@ -311,22 +308,22 @@ boot_time(void)
 static long long
 count_fds(void)
 {
-	DIR		   *dir = opendir("/proc/self/fd");
-	long long	n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	long long n = 0;
 
 	if (dir == NULL)
 		return 0;
 	for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir))
 		n += entry->d_name[0] != '.';
 	closedir(dir);
-	return n - 1;				/* the directory itself */
+	return n - 1; /* the directory itself */
 }
 
 static void
 write_process(FILE *out)
 {
-	ProcStat	stat;
-	long		hz = sysconf(_SC_CLK_TCK);
+	ProcStat stat;
+	long hz = sysconf(_SC_CLK_TCK);
 
 	write_head(out, "process_open_fds", "gauge", "Open file descriptors.");
 	fprintf(out, "process_open_fds %lld\n", count_fds());
@@ -352,7 +349,8 @@ write_process(FILE *out)
 static void
 write_build_info(FILE *out, const char *region, const char *version)
 {
-	write_family_head(out, "build_info", "gauge", "Always 1; the labels tell what runs, and where.");
+	write_family_head(out, "build_info", "gauge",
+					  "Always 1; the labels tell what runs, and where.");
 	fputs("pg_tide_build_info{", out);
 	write_label(out, "version", version);
 	putc(',', out);

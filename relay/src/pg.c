@@ -31,7 +31,7 @@ static const struct
 {
 	const char *keyword;
 	const char *value;
-}			daemon_defaults[] = {
+} daemon_defaults[] = {
 	{"keepalives_idle", "5"},
 	{"keepalives_interval", "2"},
 	{"keepalives_count", "3"},
@@ -63,7 +63,7 @@ static bool
 check_conninfo(const char *conninfo, bool *has_service, TideError *err)
 {
 	PQconninfoOption *options;
-	char	   *message = NULL;
+	char *message = NULL;
 
 	*has_service = getenv("PGSERVICE") != NULL;
 	if (!is_conninfo(conninfo))
@@ -94,9 +94,9 @@ start_connection(const char *conninfo, const char *what, bool has_service)
 {
 	const char *keywords[N_DAEMON_DEFAULTS + 4];
 	const char *values[N_DAEMON_DEFAULTS + 4];
-	char	   *name = tide_printf("pg_tide %s", what);
-	size_t		n = 0;
-	PGconn	   *conn;
+	char *name = tide_printf("pg_tide %s", what);
+	size_t n = 0;
+	PGconn *conn;
 
 	for (size_t i = 0; i < N_DAEMON_DEFAULTS && !has_service; i++)
 	{
@@ -107,7 +107,7 @@ start_connection(const char *conninfo, const char *what, bool has_service)
 	values[n++] = name;
 	keywords[n] = "dbname";
 	values[n++] = conninfo;
-	keywords[n] = "client_encoding";	/* everything the relay handles is UTF-8 */
+	keywords[n] = "client_encoding"; /* everything the relay handles is UTF-8 */
 	values[n++] = "UTF8";
 	keywords[n] = NULL;
 	values[n] = NULL;
@@ -128,8 +128,8 @@ static int
 connect_limit_ms(PGconn *conn)
 {
 	PQconninfoOption *options = PQconninfo(conn);
-	int			limit = DEFAULT_CONNECT_TIMEOUT_MS;
-	int			n_hosts = 1;
+	int limit = DEFAULT_CONNECT_TIMEOUT_MS;
+	int n_hosts = 1;
 
 	if (options == NULL)
 		return limit;
@@ -139,14 +139,14 @@ connect_limit_ms(PGconn *conn)
 			continue;
 		if (strcmp(option->keyword, "connect_timeout") == 0)
 		{
-			long		seconds = strtol(option->val, NULL, 10);
+			long seconds = strtol(option->val, NULL, 10);
 
 			if (seconds > 0)
 				limit = (int) (seconds > 3600 ? 3600 : seconds) * 1000;
 		}
 		else if (strcmp(option->keyword, "host") == 0 || strcmp(option->keyword, "hostaddr") == 0)
 		{
-			int			commas = 0;
+			int commas = 0;
 
 			for (const char *s = option->val; *s != '\0'; s++)
 				commas += (*s == ',');
@@ -173,8 +173,8 @@ wait_socket(const TidePg *pg, short events, long long deadline, TideError *err)
 			{.fd = PQsocket(pg->conn), .events = events},
 			{.fd = tide_stop_fd(pg->stop), .events = POLLIN},
 		};
-		long long	left = deadline < 0 ? -1 : deadline - tide_monotonic_ms();
-		int			n;
+		long long left = deadline < 0 ? -1 : deadline - tide_monotonic_ms();
+		int n;
 
 		if (deadline >= 0 && left < 0)
 			left = 0;
@@ -195,15 +195,15 @@ wait_socket(const TidePg *pg, short events, long long deadline, TideError *err)
 static bool
 poll_connection(TidePg *pg, TideError *err)
 {
-	int			limit = connect_limit_ms(pg->conn);
-	long long	deadline = tide_monotonic_ms() + limit;
+	int limit = connect_limit_ms(pg->conn);
+	long long deadline = tide_monotonic_ms() + limit;
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	if (PQstatus(pg->conn) == CONNECTION_BAD)
 		return tide_pg_connect_error(pg->conn, err);
 	while (status != PGRES_POLLING_OK)
 	{
-		short		events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+		short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 
 		if (!wait_socket(pg, events, deadline, err))
 		{
@@ -235,9 +235,9 @@ bool
 tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TidePg **out,
 			 TideError *err)
 {
-	TidePg	   *pg;
-	bool		has_service;
-	TideError	local;
+	TidePg *pg;
+	bool has_service;
+	TideError local;
 
 	if (err == NULL)
 		err = &local;
@@ -261,7 +261,7 @@ tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TideP
 		return false;
 	}
 	PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
-	free(pg->where);			/* of several hosts one has been chosen */
+	free(pg->where); /* of several hosts one has been chosen */
 	pg->where = describe_peer(pg->conn);
 	if (PQsetnonblocking(pg->conn, 1) != 0)
 	{
@@ -307,7 +307,7 @@ flush_output(TidePg *pg, TideError *err)
 {
 	for (;;)
 	{
-		int			left = PQflush(pg->conn);
+		int left = PQflush(pg->conn);
 
 		if (left == 0)
 			return true;
@@ -342,8 +342,8 @@ static bool
 send_statement(TidePg *pg, const char *sql, int n_params, const char *const *values,
 			   const int *lengths, const int *formats)
 {
-	int			number = prepared_number(pg, sql);
-	char		name[16];
+	int number = prepared_number(pg, sql);
+	char name[16];
 
 	if (number < 0)
 		return PQsendQueryParams(pg->conn, sql, n_params, NULL, values, lengths, formats, 0) == 1;
@@ -383,7 +383,7 @@ take_results(TidePg *pg)
 {
 	while (!PQisBusy(pg->conn))
 	{
-		PGresult   *res = PQgetResult(pg->conn);
+		PGresult *res = PQgetResult(pg->conn);
 
 		if (res == NULL)
 			return true;
@@ -422,7 +422,7 @@ static void
 send_cancel(TidePg *pg)
 {
 	PGcancelConn *cancel = PQcancelCreate(pg->conn);
-	long long	deadline = tide_monotonic_ms() + CANCEL_WAIT_MS;
+	long long deadline = tide_monotonic_ms() + CANCEL_WAIT_MS;
 	PostgresPollingStatusType status = PGRES_POLLING_WRITING;
 
 	if (cancel == NULL || !PQcancelStart(cancel))
@@ -433,7 +433,7 @@ send_cancel(TidePg *pg)
 			.fd = PQcancelSocket(cancel),
 			.events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT,
 		};
-		long long	left = deadline - tide_monotonic_ms();
+		long long left = deadline - tide_monotonic_ms();
 
 		if (left <= 0 || poll(&pfd, 1, (int) left) == 0)
 			break;
@@ -445,8 +445,8 @@ send_cancel(TidePg *pg)
 static void
 send_cancel(TidePg *pg)
 {
-	PGcancel   *cancel = PQgetCancel(pg->conn);
-	char		message[256];
+	PGcancel *cancel = PQgetCancel(pg->conn);
+	char message[256];
 
 	if (cancel == NULL)
 		return;
@@ -464,10 +464,10 @@ static bool
 cancel_statement(TidePg *pg, TideError *err)
 {
 	const TideStop *stop = pg->stop;
-	TideError	ignored;
+	TideError ignored;
 
 	send_cancel(pg);
-	pg->stop = NULL;			/* already requested: it would end the wait at once */
+	pg->stop = NULL; /* already requested: it would end the wait at once */
 	if (wait_results(pg, tide_monotonic_ms() + CANCEL_WAIT_MS, &ignored))
 		pg->pending = false;
 	else
@@ -482,7 +482,7 @@ cancel_statement(TidePg *pg, TideError *err)
 static bool
 deliver_result(TidePg *pg, PGresult **res, TideError *err)
 {
-	PGresult   *result = pg->result;
+	PGresult *result = pg->result;
 	ExecStatusType status = PQresultStatus(result); /* a fatal error if there is none */
 
 	pg->result = NULL;
@@ -505,8 +505,8 @@ deliver_result(TidePg *pg, PGresult **res, TideError *err)
 bool
 tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err)
 {
-	long long	deadline = timeout_ms < 0 ? -1 : tide_monotonic_ms() + timeout_ms;
-	TideError	local;
+	long long deadline = timeout_ms < 0 ? -1 : tide_monotonic_ms() + timeout_ms;
+	TideError local;
 
 	if (err == NULL)
 		err = &local;
@@ -535,7 +535,7 @@ tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *value
 bool
 tide_pg_prepare(TidePg *pg, const char *sql, TideError *err)
 {
-	char		name[16];
+	char name[16];
 
 	if (pg->n_prepared == TIDE_PG_MAX_PREPARED || pg->broken || pg->pending)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement can't be prepared now");

@@ -20,9 +20,9 @@
 /* Type numbers are fixed for ever in the server's pg_type.dat. */
 static const struct
 {
-	uint32_t	oid;
-	bool		has_version_byte;	/* jsonb's binary form begins with a version, 1 */
-}			element_types[] = {
+	uint32_t oid;
+	bool has_version_byte; /* jsonb's binary form begins with a version, 1 */
+} element_types[] = {
 	[TIDE_ARRAY_TEXT] = {25, false},
 	[TIDE_ARRAY_JSONB] = {3802, true},
 	[TIDE_ARRAY_INT8] = {20, false},
@@ -31,17 +31,17 @@ static const struct
 struct TideArray
 {
 	TideArrayType type;
-	char	   *data;
-	size_t		len;
-	size_t		capacity;
-	uint32_t	n_elements;
-	bool		has_null;
+	char *data;
+	size_t len;
+	size_t capacity;
+	uint32_t n_elements;
+	bool has_null;
 };
 
 static void
 put_uint32(char *at, uint32_t value)
 {
-	uint32_t	big_endian = htonl(value);
+	uint32_t big_endian = htonl(value);
 
 	memcpy(at, &big_endian, sizeof(big_endian));
 }
@@ -49,7 +49,7 @@ put_uint32(char *at, uint32_t value)
 TideArray *
 tide_array_new(TideArrayType type, size_t expected)
 {
-	TideArray  *array = tide_zalloc(sizeof(TideArray));
+	TideArray *array = tide_zalloc(sizeof(TideArray));
 
 	array->type = type;
 	array->capacity = HEADER_SIZE + expected * 16;
@@ -82,7 +82,7 @@ tide_array_reset(TideArray *array)
 static char *
 make_room(TideArray *array, size_t more)
 {
-	char	   *at;
+	char *at;
 
 	if (more > INT_MAX || array->len + more > INT_MAX)
 		tide_out_of_memory(more);
@@ -99,8 +99,8 @@ make_room(TideArray *array, size_t more)
 void
 tide_array_add(TideArray *array, const char *data, size_t len)
 {
-	size_t		prefix = element_types[array->type].has_version_byte ? 1 : 0;
-	char	   *at;
+	size_t prefix = element_types[array->type].has_version_byte ? 1 : 0;
+	char *at;
 
 	array->n_elements++;
 	if (data == NULL)
@@ -121,7 +121,7 @@ tide_array_add(TideArray *array, const char *data, size_t len)
 void
 tide_array_add_int8(TideArray *array, int64_t value)
 {
-	char		bytes[8];
+	char bytes[8];
 
 	put_uint32(bytes, (uint32_t) ((uint64_t) value >> 32));
 	put_uint32(bytes + 4, (uint32_t) ((uint64_t) value & UINT32_MAX));
@@ -131,13 +131,13 @@ tide_array_add_int8(TideArray *array, int64_t value)
 const char *
 tide_array_data(TideArray *array, int *len)
 {
-	bool		empty = array->n_elements == 0;
+	bool empty = array->n_elements == 0;
 
 	put_uint32(array->data, empty ? 0 : 1);
 	put_uint32(array->data + 4, array->has_null ? 1 : 0);
 	put_uint32(array->data + 8, element_types[array->type].oid);
 	put_uint32(array->data + 12, array->n_elements);
-	put_uint32(array->data + 16, 1);	/* subscripts begin at 1 */
+	put_uint32(array->data + 16, 1); /* subscripts begin at 1 */
 	*len = empty ? EMPTY_HEADER_SIZE : (int) array->len;
 	return array->data;
 }

@@ -14,7 +14,7 @@
 #include "mem.h"
 #include "pg_internal.h"
 
-#define INSTALL_HINT \
+#define INSTALL_HINT                                                                             \
 	"run CREATE EXTENSION pg_tide in this database (or ALTER EXTENSION pg_tide UPDATE after an " \
 	"upgrade)"
 
@@ -26,20 +26,21 @@ static const struct
 {
 	const char *prefix;
 	TideErrorClass class;
-	const char *hint;			/* where the server gives none */
-}			sqlstates[] = {
+	const char *hint; /* where the server gives none */
+} sqlstates[] = {
 	{"08", TIDE_ERR_UNAVAILABLE, NULL},
-	{"57P", TIDE_ERR_UNAVAILABLE, NULL},	/* shutdown, crash, starting up, dropped */
+	{"57P", TIDE_ERR_UNAVAILABLE, NULL}, /* shutdown, crash, starting up, dropped */
 	{"53300", TIDE_ERR_UNAVAILABLE, "raise max_connections, or close idle sessions"},
 	{"25006", TIDE_ERR_UNAVAILABLE,
 	 "the server is read-only: connect to the primary (target_session_attrs=read-write)"},
-	{"57014", TIDE_ERR_TIMEOUT, "somebody cancelled the statement, or statement_timeout is too short"},
-	{"25P0", TIDE_ERR_TIMEOUT, NULL},	/* idle-in-transaction limits */
-	{"40", TIDE_ERR_THROTTLED, NULL},	/* serialization failure, deadlock */
-	{"55P03", TIDE_ERR_THROTTLED, NULL},	/* lock not available */
-	{"55006", TIDE_ERR_THROTTLED, NULL},	/* object in use */
-	{"53", TIDE_ERR_THROTTLED, NULL},	/* disk full, out of memory */
-	{"58", TIDE_ERR_UNAVAILABLE, NULL}, /* the server's own I/O */
+	{"57014", TIDE_ERR_TIMEOUT,
+	 "somebody cancelled the statement, or statement_timeout is too short"},
+	{"25P0", TIDE_ERR_TIMEOUT, NULL},	 /* idle-in-transaction limits */
+	{"40", TIDE_ERR_THROTTLED, NULL},	 /* serialization failure, deadlock */
+	{"55P03", TIDE_ERR_THROTTLED, NULL}, /* lock not available */
+	{"55006", TIDE_ERR_THROTTLED, NULL}, /* object in use */
+	{"53", TIDE_ERR_THROTTLED, NULL},	 /* disk full, out of memory */
+	{"58", TIDE_ERR_UNAVAILABLE, NULL},	 /* the server's own I/O */
 	{"28", TIDE_ERR_AUTH, NULL},
 	{"42501", TIDE_ERR_PERMISSION, "grant the role tide_relay to the role the relay connects as"},
 	{"3D000", TIDE_ERR_CONFIG, "create the database, or correct the connection string"},
@@ -50,9 +51,9 @@ static const struct
 	{"0A", TIDE_ERR_CONFIG, NULL},
 	{"22", TIDE_ERR_DATA, NULL},
 	{"23", TIDE_ERR_DATA, NULL},
-	{"44", TIDE_ERR_DATA, NULL},	/* check option of a view */
-	{"54", TIDE_ERR_DATA, NULL},	/* too long, too deep */
-	{"P0", TIDE_ERR_DATA, NULL},	/* raised by a trigger or function of the user's */
+	{"44", TIDE_ERR_DATA, NULL}, /* check option of a view */
+	{"54", TIDE_ERR_DATA, NULL}, /* too long, too deep */
+	{"P0", TIDE_ERR_DATA, NULL}, /* raised by a trigger or function of the user's */
 	{"TD001", TIDE_ERR_STALE, NULL},
 	{"TD", TIDE_ERR_CONFIG, NULL},
 };
@@ -78,11 +79,11 @@ class_of(const char *sqlstate, const char **hint)
 static void
 join_lines(char *text)
 {
-	char	   *to = text;
+	char *to = text;
 
 	for (const char *from = text; *from != '\0'; from++)
 	{
-		bool		space = isspace((unsigned char) *from);
+		bool space = isspace((unsigned char) *from);
 
 		if (space && (to == text || to[-1] == ' '))
 			continue;
@@ -97,8 +98,7 @@ join_lines(char *text)
 static void
 broken_connection(TidePg *pg, const PGresult *res, TideError *err)
 {
-	char	   *text = tide_strdup(res != NULL ? PQresultErrorMessage(res) :
-								   PQerrorMessage(pg->conn));
+	char *text = tide_strdup(res != NULL ? PQresultErrorMessage(res) : PQerrorMessage(pg->conn));
 
 	join_lines(text);
 	tide_error(err, PQstatus(pg->conn) == CONNECTION_BAD ? TIDE_ERR_UNAVAILABLE : TIDE_ERR_INTERNAL,
@@ -143,12 +143,12 @@ tide_pg_error(TidePg *pg, const PGresult *res, TideError *err)
 static bool
 extract_sqlstate(char *text, char *state)
 {
-	bool		found = false;
-	char	   *s = text;
+	bool found = false;
+	char *s = text;
 
 	while ((s = strstr(s, ":  ")) != NULL)
 	{
-		size_t		n = 0;
+		size_t n = 0;
 
 		while (n < 5 && isalnum((unsigned char) s[3 + n]))
 			n++;
@@ -168,11 +168,11 @@ extract_sqlstate(char *text, char *state)
 static void
 remove_locations(char *text)
 {
-	char	   *s;
+	char *s;
 
 	while ((s = strstr(text, "\nLOCATION:  ")) != NULL)
 	{
-		char	   *end = s + 1 + strcspn(s + 1, "\n");
+		char *end = s + 1 + strcspn(s + 1, "\n");
 
 		memmove(s, end, strlen(end) + 1);
 	}
@@ -183,10 +183,14 @@ static TideErrorClass
 class_by_words(PGconn *conn, const char *text)
 {
 	static const char *const tls_words[] = {"SSL error", "certificate", "SSL was required",
-		"GSSAPI", "SCRAM", "authentication method"};
-	static const char *const config_words[] = {"invalid connection option", "invalid sslmode",
-		"invalid port number", "invalid integer value", "definition of service",
-		"could not match", "service file"};
+											"GSSAPI",	 "SCRAM",		"authentication method"};
+	static const char *const config_words[] = {"invalid connection option",
+											   "invalid sslmode",
+											   "invalid port number",
+											   "invalid integer value",
+											   "definition of service",
+											   "could not match",
+											   "service file"};
 
 	if (PQconnectionNeedsPassword(conn))
 		return TIDE_ERR_AUTH;
@@ -206,8 +210,8 @@ class_by_words(PGconn *conn, const char *text)
 bool
 tide_pg_connect_error(PGconn *conn, TideError *err)
 {
-	char	   *text = tide_strdup(PQerrorMessage(conn));
-	char		state[6] = "";
+	char *text = tide_strdup(PQerrorMessage(conn));
+	char state[6] = "";
 	const char *hint = NULL;
 	TideErrorClass class;
 
@@ -234,21 +238,21 @@ tide_pg_connect_error(PGconn *conn, TideError *err)
 bool
 tide_pg_conninfo_error(const char *libpq_message, TideError *err)
 {
-	char	   *text = tide_strdup(libpq_message != NULL ? libpq_message : "not understood");
-	char	   *first = strchr(text, '"');
-	char	   *last = strrchr(text, '"');
+	char *text = tide_strdup(libpq_message != NULL ? libpq_message : "not understood");
+	char *first = strchr(text, '"');
+	char *last = strrchr(text, '"');
 
 	if (first != NULL && last > first)
 	{
-		tide_error(err, TIDE_ERR_CONFIG, "", "connection string: %.*s\"...%s",
-				   (int) (first - text), text, last);
+		tide_error(err, TIDE_ERR_CONFIG, "", "connection string: %.*s\"...%s", (int) (first - text),
+				   text, last);
 	}
 	else
 		tide_error(err, TIDE_ERR_CONFIG, "", "connection string: %s", text);
 	if (err != NULL)
 		join_lines(err->message);
 	tide_error_hint(err, "write keyword=value pairs or a postgresql:// URI; quote values that "
-					"have spaces");
+						 "have spaces");
 	free(text);
 	return false;
 }

@@ -14,18 +14,18 @@
 
 struct TidePg
 {
-	PGconn	   *conn;
-	const TideStop *stop;		/* borrowed; may be NULL */
-	char	   *where;			/* database, host and port, for messages */
-	PGresult   *result;			/* of the statement under way */
-	bool		pending;		/* started and not finished */
-	bool		broken;			/* of no use any more, whatever libpq thinks */
+	PGconn *conn;
+	const TideStop *stop;						/* borrowed; may be NULL */
+	char *where;								/* database, host and port, for messages */
+	PGresult *result;							/* of the statement under way */
+	bool pending;								/* started and not finished */
+	bool broken;								/* of no use any more, whatever libpq thinks */
 	const char *prepared[TIDE_PG_MAX_PREPARED]; /* statement i is prepared as "tide_i" */
-	int			n_prepared;
+	int n_prepared;
 };
 
 /* Both return false.  Neither message ever holds a password. */
 extern bool tide_pg_connect_error(PGconn *conn, TideError *err);
 extern bool tide_pg_conninfo_error(const char *libpq_message, TideError *err);
 
-#endif							/* TIDE_PG_INTERNAL_H */
+#endif /* TIDE_PG_INTERNAL_H */

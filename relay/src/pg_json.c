@@ -8,7 +8,7 @@ bool
 tide_pg_json(TidePg *pg, const char *sql, json_t **document, TideError *err)
 {
 	json_error_t parse_error;
-	PGresult   *res;
+	PGresult *res;
 	const char *text;
 
 	*document = NULL;

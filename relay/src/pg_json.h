@@ -19,4 +19,4 @@ extern const char *tide_json_text(const json_t *object, const char *key);
 extern bool tide_json_bool(const json_t *object, const char *key);
 extern long long tide_json_int(const json_t *object, const char *key);
 
-#endif							/* TIDE_PG_JSON_H */
+#endif /* TIDE_PG_JSON_H */

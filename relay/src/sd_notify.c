@@ -17,9 +17,9 @@ tide_sd_notify(const char *state)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	size_t		len;
-	int			fd;
-	ssize_t		sent;
+	size_t len;
+	int fd;
+	ssize_t sent;
 
 	if (path == NULL)
 		return false;
@@ -28,7 +28,7 @@ tide_sd_notify(const char *state)
 		return false;
 	memcpy(addr.sun_path, path, len);
 	if (path[0] == '@')
-		addr.sun_path[0] = '\0';	/* Linux' abstract namespace: the length counts, no NUL ends it */
+		addr.sun_path[0] = '\0'; /* Linux' abstract namespace: the length counts, no NUL ends it */
 
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -44,7 +44,7 @@ tide_sd_watchdog_ms(void)
 {
 	const char *usec = getenv("WATCHDOG_USEC");
 	const char *pid = getenv("WATCHDOG_PID");
-	long long	ms;
+	long long ms;
 
 	if (usec == NULL || (pid != NULL && strtoll(pid, NULL, 10) != (long long) getpid()))
 		return 0;

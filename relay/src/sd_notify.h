@@ -14,6 +14,6 @@
 extern bool tide_sd_notify(const char *state);
 
 /* How often WATCHDOG=1 is due (half of what systemd allows); 0: no watchdog. */
-extern int	tide_sd_watchdog_ms(void);
+extern int tide_sd_watchdog_ms(void);
 
-#endif							/* TIDE_SD_NOTIFY_H */
+#endif /* TIDE_SD_NOTIFY_H */

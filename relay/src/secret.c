@@ -49,7 +49,7 @@ resolve_env(const char *name, const char *setting, char **value, TideError *err)
 		tide_error(err, TIDE_ERR_CONFIG, "", "%s: environment variable %s is not set", setting,
 				   name);
 		tide_error_hint(err, "set it where the relay is started (for systemd: Environment= or "
-						"EnvironmentFile= of the unit)");
+							 "EnvironmentFile= of the unit)");
 		return false;
 	}
 	*value = tide_strdup(text);
@@ -60,7 +60,7 @@ resolve_env(const char *name, const char *setting, char **value, TideError *err)
 static bool
 check_file(const struct stat *st, const char *path, const char *setting, TideError *err)
 {
-	mode_t		forbidden = st->st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO) : (S_IRWXG | S_IRWXO);
+	mode_t forbidden = st->st_uid == 0 ? (S_IWGRP | S_IXGRP | S_IRWXO) : (S_IRWXG | S_IRWXO);
 
 	if (!S_ISREG(st->st_mode))
 		return tide_error(err, TIDE_ERR_CONFIG, "", "%s: %s is not a regular file", setting, path);
@@ -80,9 +80,9 @@ check_file(const struct stat *st, const char *path, const char *setting, TideErr
 static bool
 read_file(int fd, const char *path, const char *setting, char **value, TideError *err)
 {
-	char	   *buffer = tide_malloc(TIDE_SECRET_MAX_BYTES + 1);
-	size_t		len = 0;
-	ssize_t		n;
+	char *buffer = tide_malloc(TIDE_SECRET_MAX_BYTES + 1);
+	size_t len = 0;
+	ssize_t n;
 
 	while ((n = read(fd, buffer + len, TIDE_SECRET_MAX_BYTES + 1 - len)) > 0)
 	{
@@ -115,9 +115,9 @@ static bool
 resolve_file(const char *path, const char *setting, char **value, TideError *err)
 {
 	/* O_NONBLOCK: a fifo put there must not hang the pipeline. */
-	int			fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
-	bool		ok;
+	bool ok;
 
 	if (fd < 0)
 		return tide_error(err, TIDE_ERR_CONFIG, "", "%s: could not open %s: %s", setting, path,
@@ -136,9 +136,9 @@ tide_secret_resolve(const char *reference, const char *setting, char **value, si
 					TideError *err)
 {
 	TideSecretKind kind;
-	TideSpan	name;
-	char	   *name_text;
-	bool		ok;
+	TideSpan name;
+	char *name_text;
+	bool ok;
 
 	*value = NULL;
 	if (!tide_secret_parse(reference, strlen(reference), &kind, &name))
@@ -154,7 +154,7 @@ tide_secret_resolve(const char *reference, const char *setting, char **value, si
 	else
 		ok = resolve_file(name_text, setting, value, err);
 	free(name_text);
-	if (ok && len != NULL)
+	if (ok && len != NULL && *value != NULL)
 		*len = strlen(*value);
 	return ok;
 }

@@ -39,4 +39,4 @@ extern void tide_secret_free(char *value);
 /* Overwrites memory in a way the compiler can't drop. */
 extern void tide_secret_wipe(void *data, size_t len);
 
-#endif							/* TIDE_SECRET_H */
+#endif /* TIDE_SECRET_H */

@@ -21,14 +21,14 @@
 struct TideStop
 {
 	atomic_bool requested;
-	int			fd;
+	int fd;
 };
 
 TideStop *
 tide_stop_new(void)
 {
-	int			fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	TideStop   *stop;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	TideStop *stop;
 
 	if (fd < 0)
 		return NULL;
@@ -50,13 +50,13 @@ tide_stop_free(TideStop *stop)
 void
 tide_stop_request(TideStop *stop)
 {
-	int			saved_errno = errno;
-	uint64_t	one = 1;
-	ssize_t		ignored;
+	int saved_errno = errno;
+	uint64_t one = 1;
+	ssize_t ignored;
 
 	atomic_store(&stop->requested, true);
 	ignored = write(stop->fd, &one, sizeof(one));
-	(void) ignored;				/* full means already readable */
+	(void) ignored; /* full means already readable */
 	errno = saved_errno;
 }
 
@@ -75,16 +75,16 @@ tide_stop_fd(const TideStop *stop)
 bool
 tide_stop_sleep(const TideStop *stop, int ms)
 {
-	long long	deadline = tide_monotonic_ms() + ms;
+	long long deadline = tide_monotonic_ms() + ms;
 
 	while (!tide_stop_requested(stop))
 	{
 		struct pollfd pfd = {.fd = tide_stop_fd(stop), .events = POLLIN};
-		long long	left = deadline - tide_monotonic_ms();
+		long long left = deadline - tide_monotonic_ms();
 
 		if (left <= 0)
 			return true;
-		poll(&pfd, 1, (int) left);	/* interrupted or woken: look again */
+		poll(&pfd, 1, (int) left); /* interrupted or woken: look again */
 	}
 	return false;
 }

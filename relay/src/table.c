@@ -12,23 +12,23 @@
 
 typedef struct Row
 {
-	char	  **cells;
-	char	   *note;			/* may be NULL */
+	char **cells;
+	char *note; /* may be NULL */
 } Row;
 
 struct TideTable
 {
 	const TideTableColumn *columns;
-	size_t		n_columns;
-	Row		   *rows;
-	size_t		n_rows;
-	size_t		n_cells;		/* of the last row; == n_columns: the row is complete */
+	size_t n_columns;
+	Row *rows;
+	size_t n_rows;
+	size_t n_cells; /* of the last row; == n_columns: the row is complete */
 };
 
 TideTable *
 tide_table_new(const TideTableColumn *columns, size_t n_columns)
 {
-	TideTable  *table = tide_zalloc(sizeof(TideTable));
+	TideTable *table = tide_zalloc(sizeof(TideTable));
 
 	table->columns = columns;
 	table->n_columns = n_columns;
@@ -55,7 +55,7 @@ tide_table_free(TideTable *table)
 void
 tide_table_cell(TideTable *table, const char *text)
 {
-	Row		   *row;
+	Row *row;
 
 	if (table->n_cells == table->n_columns)
 	{
@@ -72,7 +72,7 @@ tide_table_cell(TideTable *table, const char *text)
 void
 tide_table_note(TideTable *table, const char *text)
 {
-	Row		   *row = &table->rows[table->n_rows - 1];
+	Row *row = &table->rows[table->n_rows - 1];
 
 	free(row->note);
 	row->note = tide_strdup(text);
@@ -83,7 +83,7 @@ static size_t
 safe_length(const char *s)
 {
 	unsigned char c = (unsigned char) *s;
-	size_t		len = tide_utf8_sequence(s, strlen(s));
+	size_t len = tide_utf8_sequence(s, strlen(s));
 
 	if (c < 0x20 || c == 0x7F || (len == 2 && memcmp(s, "\xC2\xA0", 2) < 0))
 		return 0;
@@ -95,7 +95,7 @@ tide_write_safely(FILE *out, const char *text)
 {
 	while (*text != '\0')
 	{
-		size_t		len = safe_length(text);
+		size_t len = safe_length(text);
 
 		if (len == 0)
 			putc(*text == '\n' || *text == '\t' ? ' ' : '?', out);
@@ -109,11 +109,11 @@ tide_write_safely(FILE *out, const char *text)
 static size_t
 shown_width(const char *text)
 {
-	size_t		width = 0;
+	size_t width = 0;
 
 	while (*text != '\0')
 	{
-		size_t		len = safe_length(text);
+		size_t len = safe_length(text);
 
 		text += len > 0 ? len : 1;
 		width++;
@@ -124,12 +124,12 @@ shown_width(const char *text)
 static size_t
 column_width(const TideTable *table, size_t column)
 {
-	size_t		width = shown_width(table->columns[column].title);
+	size_t width = shown_width(table->columns[column].title);
 
 	for (size_t r = 0; r < table->n_rows; r++)
 	{
 		const char *cell = table->rows[r].cells[column];
-		size_t		w = cell != NULL ? shown_width(cell) : 0;
+		size_t w = cell != NULL ? shown_width(cell) : 0;
 
 		width = w > width ? w : width;
 	}
@@ -139,8 +139,8 @@ column_width(const TideTable *table, size_t column)
 static void
 write_cell(const TideTable *table, FILE *out, size_t column, const char *text, size_t width)
 {
-	int			padding = (int) (width - shown_width(text));
-	bool		last = column + 1 == table->n_columns;
+	int padding = (int) (width - shown_width(text));
+	bool last = column + 1 == table->n_columns;
 
 	if (table->columns[column].right)
 		fprintf(out, "%*s", padding, "");
@@ -153,7 +153,7 @@ write_cell(const TideTable *table, FILE *out, size_t column, const char *text, s
 void
 tide_table_write(const TideTable *table, FILE *out)
 {
-	size_t	   *widths = tide_malloc(table->n_columns * sizeof(size_t));
+	size_t *widths = tide_malloc(table->n_columns * sizeof(size_t));
 
 	for (size_t c = 0; c < table->n_columns; c++)
 	{
@@ -162,7 +162,7 @@ tide_table_write(const TideTable *table, FILE *out)
 	}
 	for (size_t r = 0; r < table->n_rows; r++)
 	{
-		const Row  *row = &table->rows[r];
+		const Row *row = &table->rows[r];
 
 		for (size_t c = 0; c < table->n_columns; c++)
 			write_cell(table, out, c, row->cells[c] != NULL ? row->cells[c] : "", widths[c]);

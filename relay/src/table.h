@@ -17,7 +17,7 @@ typedef struct TideTable TideTable;
 typedef struct TideTableColumn
 {
 	const char *title;
-	bool		right;			/* align to the right: numbers */
+	bool right; /* align to the right: numbers */
 } TideTableColumn;
 
 /* columns is borrowed until free. */
@@ -33,4 +33,4 @@ extern void tide_table_write(const TideTable *table, FILE *out);
 /* Writes text with control characters and invalid bytes replaced by '?'. */
 extern void tide_write_safely(FILE *out, const char *text);
 
-#endif							/* TIDE_TABLE_H */
+#endif /* TIDE_TABLE_H */

@@ -10,9 +10,9 @@
 static void
 keeps_what_it_gave(void **state)
 {
-	TideArena  *arena = tide_arena_new();
+	TideArena *arena = tide_arena_new();
 	unsigned char *pieces[3000];
-	size_t		sizes[3000];
+	size_t sizes[3000];
 
 	(void) state;
 	assert_int_equal(tide_arena_bytes(arena), 0);
@@ -35,7 +35,7 @@ keeps_what_it_gave(void **state)
 static void
 reset_gives_memory_back(void **state)
 {
-	TideArena  *arena = tide_arena_new();
+	TideArena *arena = tide_arena_new();
 
 	(void) state;
 	for (int i = 0; i < 5000; i++)
@@ -56,8 +56,8 @@ reset_gives_memory_back(void **state)
 static void
 copies_text(void **state)
 {
-	TideArena  *arena = tide_arena_new();
-	char	   *copy = tide_arena_memdup(arena, "a\0b", 3);
+	TideArena *arena = tide_arena_new();
+	char *copy = tide_arena_memdup(arena, "a\0b", 3);
 
 	(void) state;
 	assert_memory_equal(copy, "a\0b", 4);
@@ -71,14 +71,14 @@ copies_text(void **state)
 static void
 batches_grow(void **state)
 {
-	TideBatch  *batch = tide_batch_new();
+	TideBatch *batch = tide_batch_new();
 
 	(void) state;
 	for (int round = 0; round < 2; round++)
 	{
 		for (uint64_t i = 0; i < 5000; i++)
 		{
-			TideEvent  *event = tide_batch_add(batch);
+			TideEvent *event = tide_batch_add(batch);
 
 			assert_null(event->id.ptr);
 			assert_int_equal(event->position, 0);

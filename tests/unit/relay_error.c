@@ -11,7 +11,7 @@
 static void
 fills_and_clears(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	(void) state;
 	assert_false(tide_error(&err, TIDE_ERR_CONFIG, "42P01", "pipeline %s", "a"));
@@ -37,7 +37,7 @@ fills_and_clears(void **state)
 static void
 takes_its_own_text_as_argument(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	(void) state;
 	tide_error(&err, TIDE_ERR_DATA, "22P02", "inner");
@@ -50,8 +50,8 @@ takes_its_own_text_as_argument(void **state)
 static void
 cuts_between_characters(void **state)
 {
-	char		text[1024];
-	TideError	err;
+	char text[1024];
+	TideError err;
 
 	(void) state;
 	for (size_t shift = 0; shift < 4; shift++)
@@ -74,9 +74,9 @@ classes_decide_about_retries(void **state)
 	static const struct
 	{
 		TideErrorClass class;
-		bool		retryable;
+		bool retryable;
 		TideExitCode code;
-	}			expected[] = {
+	} expected[] = {
 		{TIDE_ERR_UNAVAILABLE, true, TIDE_EXIT_UNAVAILABLE},
 		{TIDE_ERR_TIMEOUT, true, TIDE_EXIT_UNAVAILABLE},
 		{TIDE_ERR_THROTTLED, true, TIDE_EXIT_UNAVAILABLE},
@@ -92,7 +92,7 @@ classes_decide_about_retries(void **state)
 	(void) state;
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
 	{
-		TideError	err = {.class = expected[i].class};
+		TideError err = {.class = expected[i].class};
 
 		assert_int_equal(tide_error_retryable(&err), expected[i].retryable);
 		assert_int_equal(tide_exit_code(&err), expected[i].code);

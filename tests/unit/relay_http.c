@@ -46,9 +46,9 @@ ask(const char *request)
 		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
 		.sin_port = htons((uint16_t) tide_http_port(http)),
 	};
-	size_t		len = 0;
-	ssize_t		n;
-	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	size_t len = 0;
+	ssize_t n;
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	assert_int_equal(connect(fd, (struct sockaddr *) &addr, sizeof(addr)), 0);
 	assert_int_equal(write(fd, request, strlen(request)), strlen(request));
@@ -62,14 +62,15 @@ ask(const char *request)
 static const char *
 get(const char *method, const char *path, const char *host)
 {
-	char		request[512];
+	char request[512];
 
-	snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", method,
-			 path, host);
+	snprintf(request, sizeof(request), "%s %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+			 method, path, host);
 	return ask(request);
 }
 
-#define STATUS(answer, status) assert_memory_equal(answer, "HTTP/1.1 " status, strlen("HTTP/1.1 " status))
+#define STATUS(answer, status) \
+	assert_memory_equal(answer, "HTTP/1.1 " status, strlen("HTTP/1.1 " status))
 
 static void
 endpoints(void **state)
@@ -125,8 +126,14 @@ refusals(void **state)
 static void
 foreign_hosts(void **state)
 {
-	static const char *const hosts[] = {"evil.example", "127.0.0.1.evil.example", "localhost.evil.example",
-		"localhostx", "127.evil", "evil.example:8017", "[::2]", "0.0.0.0"};
+	static const char *const hosts[] = {"evil.example",
+										"127.0.0.1.evil.example",
+										"localhost.evil.example",
+										"localhostx",
+										"127.evil",
+										"evil.example:8017",
+										"[::2]",
+										"0.0.0.0"};
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++)
@@ -143,11 +150,19 @@ foreign_hosts(void **state)
 static void
 addresses(void **state)
 {
-	static const char *const bad[] = {"", "8017", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "::1:8017",
-		"127.0.0.1:65536", "127.0.0.1:-1", "[::1:80", "127.0.0.1:123456"};
-	TideHttp   *other;
-	TideError	err;
-	char		taken[64];
+	static const char *const bad[] = {"",
+									  "8017",
+									  "127.0.0.1",
+									  "127.0.0.1:",
+									  "127.0.0.1:x",
+									  "::1:8017",
+									  "127.0.0.1:65536",
+									  "127.0.0.1:-1",
+									  "[::1:80",
+									  "127.0.0.1:123456"};
+	TideHttp *other;
+	TideError err;
+	char taken[64];
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -170,7 +185,7 @@ addresses(void **state)
 static int
 set_up(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	(void) state;
 	return tide_http_start("127.0.0.1:0", &callbacks, &http, &err) ? 0 : -1;
@@ -188,10 +203,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(endpoints),
-		cmocka_unit_test(head_has_no_body),
-		cmocka_unit_test(refusals),
-		cmocka_unit_test(foreign_hosts),
+		cmocka_unit_test(endpoints), cmocka_unit_test(head_has_no_body),
+		cmocka_unit_test(refusals),	 cmocka_unit_test(foreign_hosts),
 		cmocka_unit_test(addresses),
 	};
 

@@ -21,7 +21,7 @@ format(TideLogFormat form, const char *pipeline, const char *message, const Tide
 		.message = message,
 		.error = error,
 	};
-	FILE	   *out;
+	FILE *out;
 
 	free(line);
 	line = NULL;
@@ -34,7 +34,7 @@ format(TideLogFormat form, const char *pipeline, const char *message, const Tide
 static void
 plain_lines(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	(void) state;
 	assert_string_equal(format(TIDE_LOG_TEXT, NULL, "started", NULL),
@@ -71,8 +71,8 @@ hostile_text(void **state)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 	{
 		const char *text = format(TIDE_LOG_TEXT, texts[i], texts[i], NULL);
-		json_t	   *object;
-		int			quotes = 0;
+		json_t *object;
+		int quotes = 0;
 
 		assert_ptr_equal(strchr(text, '\n'), text + line_len - 1);
 		for (const char *s = text; *s != '\n'; s++)
@@ -133,7 +133,7 @@ main(void)
 		cmocka_unit_test(keeps_other_languages),
 		cmocka_unit_test(names),
 	};
-	int			failed = cmocka_run_group_tests_name("relay_log", tests, NULL, NULL);
+	int failed = cmocka_run_group_tests_name("relay_log", tests, NULL, NULL);
 
 	free(line);
 	return failed;

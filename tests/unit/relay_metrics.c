@@ -12,9 +12,9 @@ static TideMetrics second;
 static char *
 expose(const TideMetricsEntry *entries, size_t n)
 {
-	char	   *text = NULL;
-	size_t		len;
-	FILE	   *out = open_memstream(&text, &len);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
 
 	tide_metrics_write(out, entries, n, "us-east", "0.1.0");
 	fclose(out);
@@ -35,7 +35,7 @@ expose_two(void)
 static void
 shows_numbers(void **state)
 {
-	char	   *text;
+	char *text;
 
 	(void) state;
 	tide_count(&first, TIDE_EVENTS_DELIVERED, 41);
@@ -72,7 +72,7 @@ static void
 histograms(void **state)
 {
 	static const int64_t values[] = {-5, 0, 250, 251, 1500, 600000000, 600000001};
-	char	   *text;
+	char *text;
 
 	(void) state;
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
@@ -95,19 +95,19 @@ histograms(void **state)
 static void
 is_well_formed(void **state)
 {
-	char	   *text = expose_two();
-	char	   *rest = text;
-	char		family[128] = "";
-	char	   *line;
+	char *text = expose_two();
+	char *rest = text;
+	char family[128] = "";
+	char *line;
 
 	(void) state;
 	assert_int_equal(text[strlen(text) - 1], '\n');
 	while ((line = strsep(&rest, "\n")) != NULL && *line != '\0')
 	{
-		char		name[128];
-		char		type[16];
-		char		announced[160];
-		size_t		len = strcspn(line, "{ ");
+		char name[128];
+		char type[16];
+		char announced[160];
+		size_t len = strcspn(line, "{ ");
 
 		if (sscanf(line, "# TYPE %127s %15s", name, type) == 2)
 		{
@@ -135,7 +135,7 @@ is_well_formed(void **state)
 static void
 works_without_pipelines(void **state)
 {
-	char	   *text = expose(NULL, 0);
+	char *text = expose(NULL, 0);
 
 	(void) state;
 	assert_contains(text, "# TYPE pg_tide_events_read_total counter\n");

@@ -12,15 +12,15 @@
 
 #include "pg.h"
 
-static int	silent_fd;
-static int	silent_port;
+static int silent_fd;
+static int silent_port;
 
 /* A port that takes connections and never says a word. */
 static int
 open_silent_port(void **state)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t	len = sizeof(addr);
+	socklen_t len = sizeof(addr);
 
 	(void) state;
 	silent_fd = socket(AF_INET, SOCK_STREAM, 0);
@@ -41,7 +41,7 @@ close_silent_port(void **state)
 static void
 expect_failure(const char *conninfo, const TideStop *stop, TideErrorClass class, TideError *err)
 {
-	TidePg	   *pg;
+	TidePg *pg;
 
 	assert_false(tide_pg_open(conninfo, "test", stop, &pg, err));
 	assert_null(pg);
@@ -65,7 +65,7 @@ passwords_stay_secret(void **state)
 	(void) state;
 	for (size_t i = 0; i < sizeof(conninfos) / sizeof(conninfos[0]); i++)
 	{
-		TideError	err = {0};
+		TideError err = {0};
 
 		expect_failure(conninfos[i], NULL, TIDE_ERR_CONFIG, &err);
 		assert_lacks(err.message, "hunter2");
@@ -77,7 +77,7 @@ passwords_stay_secret(void **state)
 static void
 refused_connections(void **state)
 {
-	TideError	err = {0};
+	TideError err = {0};
 
 	(void) state;
 	expect_failure("host=127.0.0.1 port=1 password=hunter2", NULL, TIDE_ERR_UNAVAILABLE, &err);
@@ -90,9 +90,9 @@ refused_connections(void **state)
 static void
 silent_servers_time_out(void **state)
 {
-	long long	start = tide_monotonic_ms();
-	TideError	err = {0};
-	char		conninfo[128];
+	long long start = tide_monotonic_ms();
+	TideError err = {0};
+	char conninfo[128];
 
 	(void) state;
 	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%d connect_timeout=1", silent_port);
@@ -112,11 +112,11 @@ request_stop(void *arg)
 static void
 stopping_ends_the_wait(void **state)
 {
-	TideStop   *stop = tide_stop_new();
-	long long	start = tide_monotonic_ms();
-	TideError	err = {0};
-	char		conninfo[128];
-	pthread_t	thread;
+	TideStop *stop = tide_stop_new();
+	long long start = tide_monotonic_ms();
+	TideError err = {0};
+	char conninfo[128];
+	pthread_t thread;
 
 	(void) state;
 	snprintf(conninfo, sizeof(conninfo), "host=127.0.0.1 port=%d connect_timeout=30", silent_port);
@@ -144,5 +144,6 @@ main(void)
 		cmocka_unit_test(stopping_ends_the_wait),
 	};
 
-	return cmocka_run_group_tests_name("relay_pg_connect", tests, open_silent_port, close_silent_port);
+	return cmocka_run_group_tests_name("relay_pg_connect", tests, open_silent_port,
+									   close_silent_port);
 }

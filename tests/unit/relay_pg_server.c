@@ -18,7 +18,7 @@ static TidePg *pg;
 static int
 set_up(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	(void) state;
 	if (conninfo != NULL && !tide_pg_open(conninfo, "test", NULL, &pg, &err))
@@ -35,20 +35,22 @@ tear_down(void **state)
 	return 0;
 }
 
-#define NEED_SERVER() \
-	do { \
-		(void) state; \
+#define NEED_SERVER()         \
+	do                        \
+	{                         \
+		(void) state;         \
 		if (conninfo == NULL) \
-			skip(); \
-	} while (0)
+			skip();           \
+	}                         \
+	while (0)
 
 /* The query's one value; the caller frees it. */
 static char *
 value_of(TidePg *conn, const char *sql)
 {
-	PGresult   *res;
-	TideError	err;
-	char	   *value;
+	PGresult *res;
+	TideError err;
+	char *value;
 
 	if (!tide_pg_exec(conn, sql, 0, NULL, &res, &err))
 		fail_msg("%s: %s", sql, err.message);
@@ -60,7 +62,7 @@ value_of(TidePg *conn, const char *sql)
 static void
 check_value(TidePg *conn, const char *sql, const char *expected)
 {
-	char	   *value = value_of(conn, sql);
+	char *value = value_of(conn, sql);
 
 	assert_string_equal(value, expected);
 	free(value);
@@ -70,8 +72,8 @@ static void
 parameters_and_results(void **state)
 {
 	const char *values[] = {"it's", NULL, "-9000000000"};
-	PGresult   *res;
-	TideError	err;
+	PGresult *res;
+	TideError err;
 
 	NEED_SERVER();
 	assert_true(tide_pg_exec(pg, "SELECT $1::text, $2::text, $3::int8", 3, values, &res, &err));
@@ -92,27 +94,28 @@ sqlstates(void **state)
 	{
 		const char *code;
 		TideErrorClass class;
-	}			expected[] = {
+	} expected[] = {
 		{"08006", TIDE_ERR_UNAVAILABLE}, {"57P03", TIDE_ERR_UNAVAILABLE},
 		{"53300", TIDE_ERR_UNAVAILABLE}, {"25006", TIDE_ERR_UNAVAILABLE},
 		{"58030", TIDE_ERR_UNAVAILABLE}, {"53100", TIDE_ERR_THROTTLED},
-		{"40001", TIDE_ERR_THROTTLED}, {"40P01", TIDE_ERR_THROTTLED},
-		{"55P03", TIDE_ERR_THROTTLED}, {"57014", TIDE_ERR_TIMEOUT},
-		{"28P01", TIDE_ERR_AUTH}, {"42501", TIDE_ERR_PERMISSION},
-		{"42P01", TIDE_ERR_CONFIG}, {"42703", TIDE_ERR_CONFIG},
-		{"22P02", TIDE_ERR_DATA}, {"22P05", TIDE_ERR_DATA},
-		{"23505", TIDE_ERR_DATA}, {"54000", TIDE_ERR_DATA},
-		{"P0001", TIDE_ERR_DATA}, {"TD001", TIDE_ERR_STALE},
-		{"TD002", TIDE_ERR_CONFIG}, {"TD003", TIDE_ERR_CONFIG},
+		{"40001", TIDE_ERR_THROTTLED},	 {"40P01", TIDE_ERR_THROTTLED},
+		{"55P03", TIDE_ERR_THROTTLED},	 {"57014", TIDE_ERR_TIMEOUT},
+		{"28P01", TIDE_ERR_AUTH},		 {"42501", TIDE_ERR_PERMISSION},
+		{"42P01", TIDE_ERR_CONFIG},		 {"42703", TIDE_ERR_CONFIG},
+		{"22P02", TIDE_ERR_DATA},		 {"22P05", TIDE_ERR_DATA},
+		{"23505", TIDE_ERR_DATA},		 {"54000", TIDE_ERR_DATA},
+		{"P0001", TIDE_ERR_DATA},		 {"TD001", TIDE_ERR_STALE},
+		{"TD002", TIDE_ERR_CONFIG},		 {"TD003", TIDE_ERR_CONFIG},
 		{"XX000", TIDE_ERR_INTERNAL},
 	};
 
 	NEED_SERVER();
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++)
 	{
-		char	   *sql = tide_printf("DO $$ BEGIN RAISE 'thing' USING ERRCODE = '%s', DETAIL = 'more', "
-									  "HINT = 'do this'; END $$", expected[i].code);
-		TideError	err;
+		char *sql = tide_printf("DO $$ BEGIN RAISE 'thing' USING ERRCODE = '%s', DETAIL = 'more', "
+								"HINT = 'do this'; END $$",
+								expected[i].code);
+		TideError err;
 
 		assert_false(tide_pg_exec(pg, sql, 0, NULL, NULL, &err));
 		assert_string_equal(err.code, expected[i].code);
@@ -123,16 +126,17 @@ sqlstates(void **state)
 			assert_string_equal(err.hint, "do this");
 		free(sql);
 	}
-	check_value(pg, "SELECT 1", "1");	/* and it goes on */
+	check_value(pg, "SELECT 1", "1"); /* and it goes on */
 }
 
 static void
 missing_extension(void **state)
 {
-	TideError	err;
+	TideError err;
 
 	NEED_SERVER();
-	assert_false(tide_pg_exec(pg, "SELECT pg_catalog.tide_no_such_function(1)", 0, NULL, NULL, &err));
+	assert_false(
+		tide_pg_exec(pg, "SELECT pg_catalog.tide_no_such_function(1)", 0, NULL, NULL, &err));
 	assert_int_equal(err.class, TIDE_ERR_CONFIG);
 	assert_contains(err.hint, "CREATE EXTENSION pg_tide");
 }
@@ -141,12 +145,12 @@ missing_extension(void **state)
 static void
 check_array(TideArray *array, const char *type, const char *expected)
 {
-	char	   *sql = tide_printf("SELECT array_to_json($1::%s[])", type);
+	char *sql = tide_printf("SELECT array_to_json($1::%s[])", type);
 	const char *values[1];
-	int			lengths[1];
-	int			formats[1] = {1};
-	PGresult   *res;
-	TideError	err;
+	int lengths[1];
+	int formats[1] = {1};
+	PGresult *res;
+	TideError err;
 
 	values[0] = tide_array_data(array, &lengths[0]);
 	assert_true(tide_pg_start(pg, sql, 1, values, lengths, formats, &err));
@@ -161,7 +165,7 @@ check_array(TideArray *array, const char *type, const char *expected)
 static void
 arrays(void **state)
 {
-	TideArray  *array;
+	TideArray *array;
 
 	NEED_SERVER();
 	check_array(tide_array_new(TIDE_ARRAY_TEXT, 0), "text", "[]");
@@ -185,11 +189,11 @@ arrays(void **state)
 static void
 large_values(void **state)
 {
-	size_t		size = 20 * 1000 * 1000;
-	char	   *text = tide_malloc(size + 1);
+	size_t size = 20 * 1000 * 1000;
+	char *text = tide_malloc(size + 1);
 	const char *values[] = {text};
-	PGresult   *res;
-	TideError	err;
+	PGresult *res;
+	TideError err;
 
 	NEED_SERVER();
 	memset(text, 'x', size);
@@ -203,8 +207,8 @@ large_values(void **state)
 static void
 time_limits_leave_the_statement_alone(void **state)
 {
-	PGresult   *res;
-	TideError	err;
+	PGresult *res;
+	TideError err;
 
 	NEED_SERVER();
 	assert_true(tide_pg_start(pg, "SELECT 7 FROM pg_sleep(0.4)", 0, NULL, NULL, NULL, &err));
@@ -233,13 +237,13 @@ request_stop(void *arg)
 static void
 stopping_cancels(void **state)
 {
-	TideStop   *stop = tide_stop_new();
-	long long	start = tide_monotonic_ms();
-	TidePg	   *stoppable;
-	TideError	err;
-	pthread_t	thread;
-	char	   *pid;
-	char	   *sql;
+	TideStop *stop = tide_stop_new();
+	long long start = tide_monotonic_ms();
+	TidePg *stoppable;
+	TideError err;
+	pthread_t thread;
+	char *pid;
+	char *sql;
 
 	NEED_SERVER();
 	assert_true(tide_pg_open(conninfo, "stop", stop, &stoppable, &err));
@@ -264,10 +268,10 @@ stopping_cancels(void **state)
 static void
 lost_connections(void **state)
 {
-	TidePg	   *doomed;
-	TideError	err;
-	char	   *pid;
-	char	   *sql;
+	TidePg *doomed;
+	TideError err;
+	char *pid;
+	char *sql;
 
 	NEED_SERVER();
 	assert_true(tide_pg_open(conninfo, "doomed", NULL, &doomed, &err));
@@ -288,7 +292,7 @@ static char *
 option_of(TidePg *conn, const char *keyword)
 {
 	PQconninfoOption *options = PQconninfo(tide_pg_conn(conn));
-	char	   *value = NULL;
+	char *value = NULL;
 
 	for (PQconninfoOption *option = options; option->keyword != NULL; option++)
 	{
@@ -302,7 +306,7 @@ option_of(TidePg *conn, const char *keyword)
 static void
 check_option(TidePg *conn, const char *keyword, const char *expected)
 {
-	char	   *value = option_of(conn, keyword);
+	char *value = option_of(conn, keyword);
 
 	assert_string_equal(value, expected);
 	free(value);
@@ -311,16 +315,17 @@ check_option(TidePg *conn, const char *keyword, const char *expected)
 static void
 daemon_defaults(void **state)
 {
-	char	   *own;
-	TidePg	   *other;
-	TideError	err;
+	char *own;
+	TidePg *other;
+	TideError err;
 
 	NEED_SERVER();
 	check_value(pg, "SHOW application_name", "pg_tide test");
 	check_option(pg, "keepalives_idle", "5");
 	check_option(pg, "tcp_user_timeout", "10000");
 
-	own = tide_printf("%s application_name=mine keepalives_idle=77 client_encoding=LATIN1", conninfo);
+	own = tide_printf("%s application_name=mine keepalives_idle=77 client_encoding=LATIN1",
+					  conninfo);
 	assert_true(tide_pg_open(own, "test", NULL, &other, &err));
 	check_value(other, "SHOW application_name", "mine");
 	check_value(other, "SHOW client_encoding", "UTF8");
@@ -338,9 +343,9 @@ daemon_defaults(void **state)
 static void
 refusals(void **state)
 {
-	char	   *text;
-	TidePg	   *other;
-	TideError	err;
+	char *text;
+	TidePg *other;
+	TideError err;
 
 	NEED_SERVER();
 	text = tide_printf("%s dbname=nosuchdatabase", conninfo);
@@ -375,7 +380,7 @@ main(void)
 		cmocka_unit_test(refusals),
 	};
 
-	unsetenv("PGAPPNAME");		/* a test harness sets it */
+	unsetenv("PGAPPNAME"); /* a test harness sets it */
 	conninfo = getenv("TIDE_TEST_CONNINFO");
 	return cmocka_run_group_tests_name("relay_pg_server", tests, set_up, tear_down);
 }

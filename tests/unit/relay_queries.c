@@ -43,7 +43,7 @@ parameters_have_casts(void **state)
 
 		for (const char *s = strchr(query->sql, '$'); s != NULL; s = strchr(s + 1, '$'))
 		{
-			char	   *end;
+			char *end;
 			unsigned long n = strtoul(s + 1, &end, 10);
 
 			assert_true(n >= 1 && n <= 30);
@@ -64,7 +64,7 @@ tide_is_named(void **state)
 	for (const TideQuery *query = tide_queries; query->name != NULL; query++)
 	{
 		if (strchr(query->sql, '(') == NULL && strstr(query->sql, "FROM") == NULL)
-			continue;			/* "SELECT 1" */
+			continue; /* "SELECT 1" */
 		if (strstr(query->sql, "tide.") == NULL && strstr(query->sql, "pg_catalog.") == NULL)
 			fail_msg("%s names no schema", query->name);
 	}

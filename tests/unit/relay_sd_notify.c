@@ -14,9 +14,9 @@ static void
 check(const char *path, const char *variable)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int			fd = socket(AF_UNIX, SOCK_DGRAM, 0);
-	char		got[64] = "";
-	socklen_t	len = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + strlen(variable));
+	int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	char got[64] = "";
+	socklen_t len = (socklen_t) (offsetof(struct sockaddr_un, sun_path) + strlen(variable));
 
 	memcpy(addr.sun_path, path, strlen(variable));
 	assert_int_equal(bind(fd, (struct sockaddr *) &addr, len), 0);
@@ -30,8 +30,8 @@ check(const char *path, const char *variable)
 static void
 sends(void **state)
 {
-	char		path[64];
-	char		abstract[64];
+	char path[64];
+	char abstract[64];
 
 	(void) state;
 	snprintf(path, sizeof(path), "/tmp/tide-notify-%d", (int) getpid());
@@ -39,7 +39,7 @@ sends(void **state)
 	check(path, path);
 	unlink(path);
 
-	char		name[64];
+	char name[64];
 
 	snprintf(name, sizeof(name), "%s", abstract);
 	name[0] = '\0';
@@ -61,7 +61,7 @@ does_nothing_otherwise(void **state)
 static void
 watchdog(void **state)
 {
-	char		pid[32];
+	char pid[32];
 
 	(void) state;
 	unsetenv("WATCHDOG_USEC");

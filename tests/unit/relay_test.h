@@ -15,16 +15,20 @@
 
 #include <cmocka.h>
 
-#define assert_contains(text, part) \
-	do { \
-		if (strstr((text), (part)) == NULL) \
+#define assert_contains(text, part)                              \
+	do                                                           \
+	{                                                            \
+		if (strstr((text), (part)) == NULL)                      \
 			fail_msg("\"%s\" is not in \"%s\"", (part), (text)); \
-	} while (0)
+	}                                                            \
+	while (0)
 
-#define assert_lacks(text, part) \
-	do { \
-		if (strstr((text), (part)) != NULL) \
+#define assert_lacks(text, part)                             \
+	do                                                       \
+	{                                                        \
+		if (strstr((text), (part)) != NULL)                  \
 			fail_msg("\"%s\" is in \"%s\"", (part), (text)); \
-	} while (0)
+	}                                                        \
+	while (0)
 
-#endif							/* RELAY_TEST_H */
+#endif /* RELAY_TEST_H */

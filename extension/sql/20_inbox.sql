@@ -394,6 +394,9 @@ CREATE FUNCTION tide.inbox_receive(inbox text, pipeline text, epoch bigint, sour
 								   OUT stored bigint, OUT duplicates bigint, OUT echoes bigint)
 LANGUAGE c SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off	-- its plans are kept: one made while the ledger was empty must not scan it when it is full
+SET enable_bitmapscan = off
+SET jit = off
 AS 'MODULE_PATHNAME', 'tide_sql_inbox_receive';
 
 /*

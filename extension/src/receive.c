@@ -43,7 +43,7 @@ enum
 
 typedef struct ReceivePlans
 {
-	int			inbox_id;		/* hash key: names may come back for another inbox */
+	Oid			relid;			/* hash key: the inbox's table; names and ids may come back for another */
 	SPIPlanPtr	store;			/* (here, arrays …) -> ids stored */
 	SPIPlanPtr	late;			/* (ids) -> those that are in the ledger by now, as an array */
 	SPIPlanPtr	remove;			/* (ids); rare, and its triggers cost something even for no row */
@@ -63,11 +63,11 @@ receive_plans(const TideInbox *inbox)
 
 	if (plans_by_inbox == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(int), .entrysize = sizeof(ReceivePlans)};
+		HASHCTL		ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(ReceivePlans)};
 
 		plans_by_inbox = hash_create("pg_tide receive plans", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	plans = hash_search(plans_by_inbox, &inbox->id, HASH_ENTER, &found);
+	plans = hash_search(plans_by_inbox, &inbox->relid, HASH_ENTER, &found);
 	if (!found)
 		plans->store = plans->late = plans->remove = NULL;
 	if (plans->store == NULL)

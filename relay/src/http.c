@@ -285,7 +285,12 @@ open_listener(TideHttp *http, const char *address, int *fd, TideError *err)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *list = NULL;
-	struct sockaddr_storage bound = {0};
+	union
+	{
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} bound = {.v6 = {0}};
 	socklen_t bound_len = sizeof(bound);
 	const char *port;
 	char *host;
@@ -314,10 +319,8 @@ open_listener(TideHttp *http, const char *address, int *fd, TideError *err)
 		tide_error_hint(err, "choose another address with --http ADDR:PORT, or --http none");
 		return false;
 	}
-	if (getsockname(*fd, (struct sockaddr *) &bound, &bound_len) == 0)
-		http->port = ntohs(bound.ss_family == AF_INET6
-							   ? ((const struct sockaddr_in6 *) &bound)->sin6_port
-							   : ((const struct sockaddr_in *) &bound)->sin_port);
+	if (getsockname(*fd, &bound.any, &bound_len) == 0)
+		http->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
 	return true;
 }
 

@@ -320,7 +320,8 @@ open_listener(TideHttp *http, const char *address, int *fd, TideError *err)
 		return false;
 	}
 	if (getsockname(*fd, &bound.any, &bound_len) == 0)
-		http->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port : bound.v4.sin_port);
+		http->port = ntohs(bound.any.sa_family == AF_INET6 ? bound.v6.sin6_port
+														   : bound.v4.sin_port);
 	return true;
 }
 

@@ -54,6 +54,9 @@ extern uint64_t tide_nats_serial(TideNats *nats);
 extern bool tide_nats_next(TideNats *nats, natsSubscription *sub, int timeout_ms, natsMsg **msg,
 						   TideError *err);
 
+/* Destroys msg (NULL is fine) soon: cheaper than natsMsg_Destroy when there are many. */
+extern void tide_nats_discard(TideNats *nats, natsMsg *msg);
+
 /* Pushes what was published to the server now (libnats waits up to 1 ms for more otherwise). */
 extern void tide_nats_flush(TideNats *nats);
 

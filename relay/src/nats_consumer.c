@@ -50,8 +50,9 @@ tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *
 	state->ours = strncmp(text_of(config, "description"), TIDE_NATS_MADE_BY,
 						  strlen(TIDE_NATS_MADE_BY)) == 0;
 	snprintf(state->filter, sizeof(state->filter), "%s", text_of(config, "filter_subject"));
+	state->ack_all = strcmp(text_of(config, "ack_policy"), "all") == 0;
 	state->usable = text_of(config, "deliver_subject")[0] == '\0' &&
-		strcmp(text_of(config, "ack_policy"), "explicit") == 0 &&
+		(state->ack_all || strcmp(text_of(config, "ack_policy"), "explicit") == 0) &&
 		strcmp(state->filter, want->filter) == 0;
 	state->delivered_cseq = tide_js_u64(json_object_get(info, "delivered"), "consumer_seq");
 	state->delivered_sseq = tide_js_u64(json_object_get(info, "delivered"), "stream_seq");
@@ -68,7 +69,7 @@ create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError 
 									"stream_name", want->stream, "config",
 									"durable_name", want->name,
 									"description", TIDE_NATS_MADE_BY,
-									"ack_policy", "explicit",
+									"ack_policy", "all",
 									"ack_wait", (json_int_t) (want->ack_wait_ms * NS_PER_MS),
 									"max_deliver", -1,
 									"max_ack_pending", (json_int_t) want->max_ack_pending,
@@ -83,9 +84,18 @@ create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError 
 	return ok;
 }
 
+/* Acknowledgements stand for all before them: messages are committed in order, batch by batch. */
+static bool
+create_as_wanted(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
+				 TideConsumerPlace *place, TideError *err)
+{
+	*place = (TideConsumerPlace) {.exact = true, .ack_all = true, .next_cseq = 1};
+	return create(js, want, after_sseq, err);
+}
+
 /* A consumer that is not ours to change. */
 static bool
-use_as_is(const TideConsumerWant *want, const TideConsumerState *state, uint64_t *next_cseq,
+use_as_is(const TideConsumerWant *want, const TideConsumerState *state, TideConsumerPlace *place,
 		  TideError *err)
 {
 	if (!state->usable)
@@ -93,36 +103,32 @@ use_as_is(const TideConsumerWant *want, const TideConsumerState *state, uint64_t
 		tide_error(err, TIDE_ERR_CONFIG, "", "consumer \"%s\" of stream \"%s\" can't be used and was not"
 				   " made by pg_tide (filter_subject \"%s\", wanted \"%s\")", want->name, want->stream,
 				   state->filter, want->filter);
-		tide_error_hint(err, "It must be a pull consumer with ack_policy explicit and that filter; or"
+		tide_error_hint(err, "It must be a pull consumer with ack_policy explicit or all, and that filter; or"
 						" name another one in \"durable_name\".");
 		return false;
 	}
 	tide_log(TIDE_LOG_WARN, "consumer \"%s\" of stream \"%s\" is used as it is: after a fault,"
 			 " messages may come out of order", want->name, want->stream);
-	*next_cseq = state->delivered_cseq + 1;
+	*place = (TideConsumerPlace) {false, state->ack_all, state->delivered_cseq + 1};
 	return true;
 }
 
 bool
-tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, bool *exact,
-					uint64_t *next_cseq, TideError *err)
+tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
+					TideConsumerPlace *place, TideError *err)
 {
 	TideConsumerState state;
 
-	*exact = true;
 	if (!tide_consumer_load(js, want, &state, err))
 		return false;
 	if (state.exists && state.ours && state.usable && state.ack_pending == 0 &&
 		state.delivered_sseq == after_sseq)
 	{
-		*next_cseq = state.delivered_cseq + 1;
+		*place = (TideConsumerPlace) {true, state.ack_all, state.delivered_cseq + 1};
 		return true;
 	}
 	if (state.exists && (!state.ours || !want->allowed))
-	{
-		*exact = false;
-		return use_as_is(want, &state, next_cseq, err);
-	}
+		return use_as_is(want, &state, place, err);
 	if (!want->allowed)
 	{
 		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_CONSUMER_NOT_FOUND, "stream \"%s\" has no consumer"
@@ -134,6 +140,5 @@ tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sse
 	if (state.exists && !tide_js_requestf(js, NULL, NULL, err, "CONSUMER.DELETE.%s.%s", want->stream,
 										  want->name))
 		return false;
-	*next_cseq = 1;
-	return create(js, want, after_sseq, err);
+	return create_as_wanted(js, want, after_sseq, place, err);
 }

@@ -24,7 +24,8 @@ typedef struct TideConsumerState
 {
 	bool		exists;
 	bool		ours;			/* pg_tide made it */
-	bool		usable;			/* pull, explicit acks, the filter wanted */
+	bool		usable;			/* pull, acknowledged, the filter wanted */
+	bool		ack_all;		/* an acknowledgement stands for all messages before it, too */
 	uint64_t	delivered_cseq;
 	uint64_t	delivered_sseq;
 	uint64_t	pending;		/* not delivered yet */
@@ -35,12 +36,15 @@ typedef struct TideConsumerState
 extern bool tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *state,
 							   TideError *err);
 
-/*
- * Makes the consumer's next message the first one after after_sseq.  *exact
- * false: we may not, so a consumer made by somebody else is used from wherever
- * it stands.  *next_cseq: the consumer sequence its next message will have.
- */
+typedef struct TideConsumerPlace
+{
+	bool		exact;			/* false: not ours to move, used from wherever it stands */
+	bool		ack_all;
+	uint64_t	next_cseq;		/* the consumer sequence its next message will have */
+} TideConsumerPlace;
+
+/* Makes the consumer's next message the first one after after_sseq, if we may. */
 extern bool tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
-								bool *exact, uint64_t *next_cseq, TideError *err);
+								TideConsumerPlace *place, TideError *err);
 
 #endif							/* TIDE_NATS_CONSUMER_H */

@@ -264,12 +264,12 @@ publish_one(TideSink *sink, size_t i, TideError *err)
 		size.total += strlen("Nats-Expected-Stream: \r\n") + strlen(sink->want.stream);
 		if (too_large(sink, event, &size))
 		{
-			natsMsg_Destroy(msg);
+			tide_nats_discard(sink->nats, msg);
 			return true;
 		}
 		s = natsConnection_PublishMsg(tide_nats_connection(sink->nats), msg);
 	}
-	natsMsg_Destroy(msg);
+	tide_nats_discard(sink->nats, msg);
 	if (s != NATS_OK)
 		return tide_nats_error(sink->nats, s, "publishing", err);
 	sink->answered[i] = false;
@@ -502,7 +502,7 @@ take_answers(TideSink *sink, int timeout_ms, TideError *err)
 		if (msg == NULL)
 			break;
 		ok = handle_answer(sink, msg, err);
-		natsMsg_Destroy(msg);
+		tide_nats_discard(sink->nats, msg);
 		if (!ok)
 			return false;
 		if (natsSubscription_QueuedMsgs(sink->acks, &queued) != NATS_OK)

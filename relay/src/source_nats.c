@@ -52,7 +52,7 @@ struct TideSource
 	TideConsumerWant consumer;
 	char		created[64];	/* of the stream */
 	bool		waiting;		/* there is no stream yet */
-	bool		exact;			/* the consumer is ours: gaps are errors */
+	TideConsumerPlace place;	/* where the consumer stands; exact: gaps are errors */
 
 	natsSubscription *messages; /* <inbox>.pull.* */
 	natsSubscription *questions;	/* _TIDE.have.<stream> */
@@ -61,7 +61,6 @@ struct TideSource
 	size_t		batch_size;
 	size_t		credit;			/* messages asked for and not come yet */
 	size_t		mean_bytes;		/* of recent messages, to bound what is asked for */
-	uint64_t	next_cseq;
 	uint64_t	last_sseq;		/* handed to the pipeline */
 	uint64_t	confirmed_sseq;
 	long long	heard_at;
@@ -239,7 +238,7 @@ begin(TideSource *src, TideError *err)
 		return true;
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
 	ok = load_position(src, &state, &after, err) &&
-		tide_consumer_place(src->js, &src->consumer, after, &src->exact, &src->next_cseq, err);
+		tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
 	tide_stream_clear(&state);
 	src->last_sseq = src->confirmed_sseq = after;
 	src->credit = 0;
@@ -465,14 +464,14 @@ handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 	src->heard_at = tide_monotonic_ms();
 	if (src->credit > 0)
 		src->credit--;
-	if (src->exact && ack.consumer_seq != src->next_cseq)
+	if (src->place.exact && ack.consumer_seq != src->place.next_cseq)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "gap", "messages of stream \"%s\" were lost on"
 						  " their way here (consumer sequence %llu came, %llu was due): reading again"
 						  " from %llu", src->want.stream, (unsigned long long) ack.consumer_seq,
-						  (unsigned long long) src->next_cseq,
+						  (unsigned long long) src->place.next_cseq,
 						  (unsigned long long) src->confirmed_sseq + 1);
-	src->next_cseq = ack.consumer_seq + 1;
-	if (src->exact && ack.stream_seq <= src->last_sseq)
+	src->place.next_cseq = ack.consumer_seq + 1;
+	if (src->place.exact && ack.stream_seq <= src->last_sseq)
 	{
 		/* Delivered again: ours is to come, or was, and did not reach the server. */
 		return ack.stream_seq > src->confirmed_sseq || acknowledge(src, reply, err);
@@ -504,7 +503,7 @@ take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
 		if (msg == NULL)
 			break;
 		ok = handle_message(src, batch, msg, err);
-		natsMsg_Destroy(msg);
+		tide_nats_discard(src->nats, msg);
 		if (!ok || !pull(src, err))
 			return false;
 		if (natsSubscription_QueuedMsgs(src->messages, &queued) != NATS_OK)
@@ -688,7 +687,9 @@ nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError 
 static bool
 nats_source_confirm(TideSource *src, const TideBatch *batch, TideError *err)
 {
-	for (size_t i = 0; i < batch->n_events; i++)
+	size_t		first = src->place.ack_all && batch->n_events > 0 ? batch->n_events - 1 : 0;
+
+	for (size_t i = first; i < batch->n_events; i++)
 	{
 		if (!acknowledge(src, batch->events[i].source_ref, err))
 			return false;

@@ -897,7 +897,6 @@ names_what_is_wrong_with_the_connection(void **state)
 	TestServer server;
 	TestPipeline p;
 	TideSink *sink = NULL;
-	char extra[600];
 
 	(void) state;
 	test_pipeline(&p, "pub", "us-east", "order_events", SINK_CONFIG, test_free_port(),

@@ -18,13 +18,27 @@ my $WINDOW = 2;        # seconds: the streams' duplicate window
 my $CUT = 8;           # seconds: how long a cut lasts, at least
 my $EACH_SIDE = 200;    # events published meanwhile, at least
 
+# What has arrived, once what was on its way when the link was cut has, too.
+sub settled_arrivals
+{
+	my ($pair) = @_;
+	my ($before, %now) = ('');
+	for (1 .. 20)
+	{
+		%now = map { $_ => $pair->arrived($_) } qw(us eu);
+		last if "@now{qw(us eu)}" eq $before;
+		$before = "@now{qw(us eu)}";
+		sleep 1;
+	}
+	return %now;
+}
+
 sub cut
 {
 	my ($pair, $how, $cut, $heal) = @_;
 	my $wan = $pair->wan;
 	$cut->($wan);
-	sleep 1;           # what was on its way
-	my %before = map { $_ => $pair->arrived($_) } qw(us eu);
+	my %before = settled_arrivals($pair);
 	my $start = Time::HiRes::time();
 	$pair->load($_)->wait_for($EACH_SIDE) for qw(us eu);
 

@@ -87,7 +87,8 @@ sub run
 	my (%args) = @_;
 	plan skip_all => PgTide::Wan->why_not if PgTide::Wan->why_not;
 
-	my $pair = PgTide::Faults->new(form => $args{form});
+	# Servers wait for standbys only if they could have one.
+	my $pair = PgTide::Faults->new(%args, conf => "wal_level = replica\nmax_wal_senders = 2\n");
 	$pair->start_load;
 	$pair->start_relays;
 	flows_again($pair, 'the start');

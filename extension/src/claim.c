@@ -44,8 +44,8 @@ PG_FUNCTION_INFO_V1(tide_sql_inbox_release);
 
 typedef struct KeyEntry
 {
-	const char *data;			/* these two are the hash key */
-	int64		len;
+	const char *data; /* these two are the hash key */
+	int64 len;
 } KeyEntry;
 
 static uint32
@@ -68,13 +68,11 @@ key_match(const void *a, const void *b, Size size)
 static HTAB *
 key_table(MemoryContext context)
 {
-	HASHCTL		ctl = {
-		.keysize = sizeof(KeyEntry),
-		.entrysize = sizeof(KeyEntry),
-		.hash = key_hash,
-		.match = key_match,
-		.hcxt = context
-	};
+	HASHCTL ctl = {.keysize = sizeof(KeyEntry),
+				   .entrysize = sizeof(KeyEntry),
+				   .hash = key_hash,
+				   .match = key_match,
+				   .hcxt = context};
 
 	return hash_create("pg_tide blocked keys", 64, &ctl,
 					   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE | HASH_CONTEXT);
@@ -83,7 +81,7 @@ key_table(MemoryContext context)
 bool
 tide_key_blocked(const TideScan *scan, const TideCandidate *candidate)
 {
-	KeyEntry	entry = {candidate->key, candidate->key_len};
+	KeyEntry entry = {candidate->key, candidate->key_len};
 
 	return candidate->key != NULL && hash_search(scan->blocked, &entry, HASH_FIND, NULL) != NULL;
 }
@@ -91,7 +89,7 @@ tide_key_blocked(const TideScan *scan, const TideCandidate *candidate)
 void
 tide_key_block(TideScan *scan, const TideCandidate *candidate)
 {
-	KeyEntry	entry = {candidate->key, candidate->key_len};
+	KeyEntry entry = {candidate->key, candidate->key_len};
 
 	if (candidate->key != NULL)
 		(void) hash_search(scan->blocked, &entry, HASH_ENTER, NULL);
@@ -120,10 +118,10 @@ tide_scan_end(TideScan *scan)
 static void
 read_key(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
 {
-	bool		no_entity;
-	bool		no_key;
-	Datum		entity = SPI_getbinval(row, desc, 2, &no_entity);
-	Datum		key = SPI_getbinval(row, desc, 3, &no_key);
+	bool no_entity;
+	bool no_key;
+	Datum entity = SPI_getbinval(row, desc, 2, &no_entity);
+	Datum key = SPI_getbinval(row, desc, 3, &no_key);
 	StringInfoData buf;
 
 	candidate->key = NULL;
@@ -144,7 +142,7 @@ read_key(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
 static bool
 read_candidate(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
 {
-	bool		isnull;
+	bool isnull;
 
 	memset(candidate, 0, sizeof(*candidate));
 	read_key(row, desc, candidate);
@@ -158,7 +156,7 @@ read_candidate(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
 int
 tide_scan_next(TideScan *scan, TideCandidate *candidates, int max)
 {
-	int			n = 0;
+	int n = 0;
 
 	while (n == 0 && !scan->at_end)
 	{
@@ -188,7 +186,7 @@ tide_scan_next(TideScan *scan, TideCandidate *candidates, int max)
 static Datum
 id_array(const TideCandidate *candidates, int n)
 {
-	Datum	   *ids = palloc(sizeof(Datum) * Max(n, 1));
+	Datum *ids = palloc(sizeof(Datum) * Max(n, 1));
 
 	for (int i = 0; i < n; i++)
 		ids[i] = candidates[i].event_id;
@@ -198,14 +196,14 @@ id_array(const TideCandidate *candidates, int n)
 static void
 lock_candidates(TideScan *scan, TideCandidate *candidates, int n)
 {
-	Datum		values[] = {id_array(candidates, n)};
+	Datum values[] = {id_array(candidates, n)};
 
 	tide_spi_run(tide_inbox_plan(scan->inbox, TIDE_PLAN_LOCK), values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		bool		isnull;
-		int			which = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-														&isnull));
+		bool isnull;
+		int which = DatumGetInt32(
+			SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
 
 		candidates[which - 1].locked = true;
 	}
@@ -230,22 +228,22 @@ give_up(const TideInbox *inbox, const TideCandidate *candidate)
 static int
 take_events(const TideInbox *inbox, TideCandidate **result, int max)
 {
-	TideScan	scan;
+	TideScan scan;
 	TideCandidate *round = palloc(sizeof(TideCandidate) * TIDE_SCAN_ROUND);
 	TideCandidate *taken = NULL;
-	int			size = Min(max, TIDE_SCAN_ROUND);
-	int			n_taken = 0;
+	int size = Min(max, TIDE_SCAN_ROUND);
+	int n_taken = 0;
 
 	tide_scan_begin(&scan, inbox, CurrentMemoryContext);
 	while (n_taken < max)
 	{
-		int			n = tide_scan_next(&scan, round, size);
+		int n = tide_scan_next(&scan, round, size);
 
 		if (n == 0)
 			break;
 		lock_candidates(&scan, round, n);
 		taken = taken == NULL ? palloc(sizeof(TideCandidate) * n)
-			: repalloc(taken, sizeof(TideCandidate) * (n_taken + n));
+							  : repalloc(taken, sizeof(TideCandidate) * (n_taken + n));
 		for (int i = 0; i < n && n_taken < max; i++)
 		{
 			if (tide_key_blocked(&scan, &round[i]))
@@ -264,12 +262,13 @@ take_events(const TideInbox *inbox, TideCandidate **result, int max)
 }
 
 static void
-lease_events(const TideInbox *inbox, const TideCandidate *taken, int n, Datum lease, ReturnSetInfo *result)
+lease_events(const TideInbox *inbox, const TideCandidate *taken, int n, Datum lease,
+			 ReturnSetInfo *result)
 {
-	Datum		values[] = {id_array(taken, n), lease};
-	int			n_columns = result->setDesc->natts;
-	Datum	   *columns = palloc(sizeof(Datum) * n_columns);
-	bool	   *nulls = palloc(sizeof(bool) * n_columns);
+	Datum values[] = {id_array(taken, n), lease};
+	int n_columns = result->setDesc->natts;
+	Datum *columns = palloc(sizeof(Datum) * n_columns);
+	bool *nulls = palloc(sizeof(bool) * n_columns);
 
 	tide_spi_run(tide_inbox_plan(inbox, TIDE_PLAN_LEASE), values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -284,37 +283,39 @@ static void
 check_claim_arguments(FunctionCallInfo fcinfo)
 {
 	static const char *const names[] = {"inbox", "max_events", "lease"};
-	Interval	zero = {0};
+	Interval zero = {0};
 
 	for (int i = 0; i < 3; i++)
 	{
 		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be NULL", names[i]),
-					 errhint("Call tide.inbox_claim('inbox', max_events => 100, lease => '30 seconds').")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be NULL", names[i]),
+				 errhint(
+					 "Call tide.inbox_claim('inbox', max_events => 100, lease => '30 seconds').")));
 	}
 	if (PG_GETARG_INT32(1) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("max_events must be at least 1, not %d", PG_GETARG_INT32(1)),
-				 errhint("Ask for as many events as you can work on within the lease.")));
-	if (!DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(2), IntervalPGetDatum(&zero))))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("lease must be longer than nothing"),
-				 errhint("Give the time in which the events will be worked on, such as '30 seconds'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("max_events must be at least 1, not %d", PG_GETARG_INT32(1)),
+						errhint("Ask for as many events as you can work on within the lease.")));
+	if (!DatumGetBool(
+			DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(2), IntervalPGetDatum(&zero))))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("lease must be longer than nothing"),
+			 errhint(
+				 "Give the time in which the events will be worked on, such as '30 seconds'.")));
 }
 
 /* inbox_claim(inbox text, max_events int, lease interval) -> setof tide.inbox_event */
 Datum
 tide_sql_inbox_claim(PG_FUNCTION_ARGS)
 {
-	Oid			caller = GetUserId();
+	Oid caller = GetUserId();
 	TideIdentity self;
-	TideInbox  *inbox;
+	TideInbox *inbox;
 	TideCandidate *taken;
-	int			n;
+	int n;
 
 	check_claim_arguments(fcinfo);
 	InitMaterializedSRF(fcinfo, 0);
@@ -337,32 +338,34 @@ tide_sql_inbox_claim(PG_FUNCTION_ARGS)
 bool
 tide_inbox_mark(const TideInbox *inbox, Datum event_id)
 {
-	Datum		values[] = {event_id};
-	bool		isnull;
-	bool		was_dead;
+	Datum values[] = {event_id};
+	bool isnull;
+	bool was_dead;
 
 	if (tide_spi_run(tide_inbox_plan(inbox, TIDE_PLAN_MARK), values, NULL) == 0)
 		return false;
-	was_dead = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	was_dead = DatumGetBool(
+		SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	if (was_dead)
 	{
-		Oid			types[] = {TEXTOID, TEXTOID};
-		Datum		args[] = {CStringGetTextDatum(inbox->name), event_id};
+		Oid types[] = {TEXTOID, TEXTOID};
+		Datum args[] = {CStringGetTextDatum(inbox->name), event_id};
 
-		SPI_execute_with_args("SELECT tide._dead_letter_settle($1, $2)", 2, types, args, NULL, false, 0);
+		SPI_execute_with_args("SELECT tide._dead_letter_settle($1, $2)", 2, types, args, NULL,
+							  false, 0);
 	}
 	return true;
 }
 
 char
-tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error, const char *code, bool transient,
-				const char *pipeline)
+tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error, const char *code,
+				bool transient, const char *pipeline)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID};
-	Datum		values[6] = {CStringGetTextDatum(inbox->name), event_id};
-	char		nulls[] = "      ";
-	char	   *outcome;
+	Oid types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, BOOLOID, TEXTOID};
+	Datum values[6] = {CStringGetTextDatum(inbox->name), event_id};
+	char nulls[] = "      ";
+	char *outcome;
 
 	nulls[2] = error == NULL ? 'n' : ' ';
 	nulls[3] = code == NULL ? 'n' : ' ';
@@ -371,8 +374,9 @@ tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error, const
 	values[3] = code == NULL ? (Datum) 0 : CStringGetTextDatum(code);
 	values[4] = BoolGetDatum(transient);
 	values[5] = pipeline == NULL ? (Datum) 0 : CStringGetTextDatum(pipeline);
-	if (SPI_execute_with_args("SELECT tide._inbox_fail($1, $2, $3, $4, $5, $6)", 6, types, values, nulls,
-							  false, 0) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute_with_args("SELECT tide._inbox_fail($1, $2, $3, $4, $5, $6)", 6, types, values,
+							  nulls, false, 0) != SPI_OK_SELECT ||
+		SPI_processed != 1)
 		elog(ERROR, "tide._inbox_fail returned nothing");
 	outcome = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 	SPI_freetuptable(SPI_tuptable);
@@ -385,29 +389,30 @@ tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error, const
 static void
 check_known(const TideInbox *inbox, Datum event_id)
 {
-	Oid			types[] = {TEXTOID, TEXTARRAYOID};
+	Oid types[] = {TEXTOID, TEXTARRAYOID};
 	TideCandidate one = {.event_id = event_id};
-	Datum		values[] = {CStringGetTextDatum(inbox->name), id_array(&one, 1)};
+	Datum values[] = {CStringGetTextDatum(inbox->name), id_array(&one, 1)};
 
-	if (SPI_execute_with_args("SELECT 1 WHERE cardinality(tide.inbox_missing($1, $2)) = 0", 2, types, values,
-							  NULL, false, 0) == SPI_OK_SELECT && SPI_processed == 1)
+	if (SPI_execute_with_args("SELECT 1 WHERE cardinality(tide.inbox_missing($1, $2)) = 0", 2,
+							  types, values, NULL, false, 0) == SPI_OK_SELECT &&
+		SPI_processed == 1)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_NO_DATA_FOUND),
-			 errmsg("event \"%s\" is not in inbox \"%s\"", TextDatumGetCString(event_id), inbox->name),
-			 errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
+	ereport(ERROR, (errcode(ERRCODE_NO_DATA_FOUND),
+					errmsg("event \"%s\" is not in inbox \"%s\"", TextDatumGetCString(event_id),
+						   inbox->name),
+					errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
 }
 
-typedef bool (*ReportFunc) (const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo);
+typedef bool (*ReportFunc)(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo);
 
 /* What all reports have in common: arguments, rights, identity, unknown events. */
 static Datum
 report(FunctionCallInfo fcinfo, ReportFunc func)
 {
-	Oid			caller = GetUserId();
+	Oid caller = GetUserId();
 	TideIdentity self;
-	TideInbox  *inbox;
-	bool		result;
+	TideInbox *inbox;
+	bool result;
 
 	SPI_connect();
 	tide_act_as_owner(fcinfo, &self);
@@ -415,8 +420,7 @@ report(FunctionCallInfo fcinfo, ReportFunc func)
 	tide_inbox_check_access(inbox, caller);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the event's id must not be NULL"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the event's id must not be NULL"),
 				 errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
 	result = func(inbox, PG_GETARG_DATUM(1), fcinfo);
 	if (!result)
@@ -435,8 +439,8 @@ report_processed(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo
 static bool
 report_failed(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo)
 {
-	char	   *error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
-	char		outcome = tide_inbox_fail(inbox, event_id, error, NULL, false, NULL);
+	char *error = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
+	char outcome = tide_inbox_fail(inbox, event_id, error, NULL, false, NULL);
 
 	return outcome == 'r' || outcome == 'd';
 }
@@ -444,7 +448,7 @@ report_failed(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo)
 static bool
 report_released(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo)
 {
-	Datum		values[] = {event_id};
+	Datum values[] = {event_id};
 
 	if (tide_spi_run(tide_inbox_plan(inbox, TIDE_PLAN_RELEASE), values, NULL) == 0)
 		return false;

@@ -30,7 +30,8 @@
 
 /* 16 has one function for the privileges on any kind of object. */
 #if PG_VERSION_NUM >= 160000
-#define tide_proc_aclcheck(proc, role, mode) object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
+#define tide_proc_aclcheck(proc, role, mode) \
+	object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
 #else
 #define tide_proc_aclcheck(proc, role, mode) pg_proc_aclcheck((proc), (role), (mode))
 #endif
@@ -55,4 +56,4 @@
 #define PGDLLEXPORT
 #endif
 
-#endif							/* TIDE_COMPAT_H */
+#endif /* TIDE_COMPAT_H */

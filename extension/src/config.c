@@ -25,22 +25,22 @@ typedef struct Setting
 {
 	const char *key;
 	const char *text;
-	size_t		len;
+	size_t len;
 	const char *json_type;
-	double		number;
+	double number;
 } Setting;
 
 typedef struct Settings
 {
-	Setting    *items;
-	int			n;
+	Setting *items;
+	int n;
 } Settings;
 
 /* What the functions of common/ write their findings into. */
 typedef struct Finding
 {
-	TideBuf		message;
-	TideBuf		hint;
+	TideBuf message;
+	TideBuf hint;
 } Finding;
 
 static void *
@@ -59,10 +59,9 @@ finding_init(Finding *finding)
 static void
 refuse(const Finding *finding)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("%s", tide_buf_cstr(&finding->message)),
-			 finding->hint.len > 0 ? errhint("%s", tide_buf_cstr(&finding->hint)) : 0));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("%s", tide_buf_cstr(&finding->message)),
+					finding->hint.len > 0 ? errhint("%s", tide_buf_cstr(&finding->hint)) : 0));
 }
 
 static void
@@ -79,10 +78,10 @@ read_value(const JsonbValue *value, Setting *setting)
 			break;
 		case jbvNumeric:
 			setting->json_type = "number";
-			setting->text = DatumGetCString(DirectFunctionCall1(numeric_out,
-																NumericGetDatum(value->val.numeric)));
-			setting->number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
-																 NumericGetDatum(value->val.numeric)));
+			setting->text = DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+			setting->number = DatumGetFloat8(DirectFunctionCall1(
+				numeric_float8_no_overflow, NumericGetDatum(value->val.numeric)));
 			break;
 		case jbvBool:
 			setting->json_type = "boolean";
@@ -92,8 +91,10 @@ read_value(const JsonbValue *value, Setting *setting)
 			setting->json_type = "null";
 			break;
 		default:
-			setting->json_type = value->type == jbvBinary && JsonContainerIsArray(value->val.binary.data)
-				? "array" : "object";
+			setting->json_type = value->type == jbvBinary &&
+										 JsonContainerIsArray(value->val.binary.data)
+									 ? "array"
+									 : "object";
 			break;
 	}
 }
@@ -102,9 +103,9 @@ read_value(const JsonbValue *value, Setting *setting)
 static Settings
 read_settings(Jsonb *config)
 {
-	Settings	settings = {.items = palloc0(sizeof(Setting) * Max(JB_ROOT_COUNT(config), 1))};
+	Settings settings = {.items = palloc0(sizeof(Setting) * Max(JB_ROOT_COUNT(config), 1))};
 	JsonbIterator *it = JsonbIteratorInit(&config->root);
-	JsonbValue	value;
+	JsonbValue value;
 	JsonbIteratorToken token;
 
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
@@ -135,13 +136,10 @@ check_setting(TideSide side, const char *connector, const Setting *setting)
 {
 	const TideOption *option = tide_option_find(side, connector, setting->key);
 	static const char *const kinds[] = {
-		[TIDE_JSON_STRING] = "string",
-		[TIDE_JSON_NUMBER] = "number",
-		[TIDE_JSON_BOOL] = "boolean"
-	};
-	Finding		finding;
+		[TIDE_JSON_STRING] = "string", [TIDE_JSON_NUMBER] = "number", [TIDE_JSON_BOOL] = "boolean"};
+	Finding finding;
 	const char *kind;
-	bool		ok = true;
+	bool ok = true;
 
 	finding_init(&finding);
 	if (option == NULL)
@@ -156,7 +154,8 @@ check_setting(TideSide side, const char *connector, const Setting *setting)
 		refuse(&finding);
 	}
 	if (strcmp(kind, "string") == 0)
-		ok = tide_option_check_string(option, setting->text, setting->len, &finding.message, &finding.hint);
+		ok = tide_option_check_string(option, setting->text, setting->len, &finding.message,
+									  &finding.hint);
 	else if (strcmp(kind, "number") == 0)
 		ok = tide_option_check_number(option, setting->number, &finding.message, &finding.hint);
 	if (!ok)
@@ -167,14 +166,15 @@ static const char *
 find_connector(TideSide side, Settings *settings)
 {
 	const char *connector = NULL;
-	Finding		finding;
+	Finding finding;
 
 	for (int i = 0; i < settings->n; i++)
 	{
 		const Setting *setting = &settings->items[i];
 
 		if (strcmp(setting->key, tide_connector_key(side)) == 0)
-			connector = strcmp(setting->json_type, "string") == 0 ? setting->text : setting->json_type;
+			connector = strcmp(setting->json_type, "string") == 0 ? setting->text
+																  : setting->json_type;
 	}
 	if (connector != NULL && tide_connector_known(side, connector))
 		return connector;
@@ -187,19 +187,17 @@ find_connector(TideSide side, Settings *settings)
 static Jsonb *
 config_argument(FunctionCallInfo fcinfo)
 {
-	Jsonb	   *config;
+	Jsonb *config;
 
 	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the configuration of a pipeline must not be NULL"),
-				 errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("the configuration of a pipeline must not be NULL"),
+						errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
 	config = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_OBJECT(config))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the configuration of a pipeline must be a JSON object"),
-				 errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the configuration of a pipeline must be a JSON object"),
+						errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
 	return config;
 }
 
@@ -207,16 +205,17 @@ config_argument(FunctionCallInfo fcinfo)
 Datum
 tide_sql_check_config(PG_FUNCTION_ARGS)
 {
-	char	   *direction = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TideSide	side = strcmp(direction, "outbox") == 0 ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
-	Settings	settings = read_settings(config_argument(fcinfo));
+	char *direction = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	TideSide side = strcmp(direction, "outbox") == 0 ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+	Settings settings = read_settings(config_argument(fcinfo));
 	const char *connector = find_connector(side, &settings);
-	Finding		finding;
+	Finding finding;
 
 	for (int i = 0; i < settings.n; i++)
 		check_setting(side, connector, &settings.items[i]);
 	finding_init(&finding);
-	if (!tide_options_check_set(side, connector, get_setting, &settings, &finding.message, &finding.hint))
+	if (!tide_options_check_set(side, connector, get_setting, &settings, &finding.message,
+								&finding.hint))
 		refuse(&finding);
 	PG_RETURN_VOID();
 }

@@ -63,16 +63,16 @@ typedef enum Field
 	FIELD_COMMITTED_AT,
 	FIELD_RECEIVED_AT,
 	FIELD_ATTEMPTS,
-	FIELD_ROW,					/* composite: the inbox's row type */
-	FIELD_EVENT,				/* composite: tide.inbox_event */
+	FIELD_ROW,	 /* composite: the inbox's row type */
+	FIELD_EVENT, /* composite: tide.inbox_event */
 	FIELD_INBOX,
 	N_FIELDS
 } Field;
 
 static const struct
 {
-	const char *name;			/* NULL: not bound by name */
-	Oid			type;			/* InvalidOid: that of the parameter */
+	const char *name; /* NULL: not bound by name */
+	Oid type;		  /* InvalidOid: that of the parameter */
 } fields[N_FIELDS] = {
 	[FIELD_EVENT_ID] = {"event_id", TEXTOID},
 	[FIELD_SEQ] = {"seq", INT8OID},
@@ -95,10 +95,10 @@ static const struct
 /* A handler ready to be called. */
 typedef struct Binding
 {
-	char	   *sql;
-	int			n_args;
-	Field		args[FUNC_MAX_ARGS];
-	Oid			types[FUNC_MAX_ARGS];
+	char *sql;
+	int n_args;
+	Field args[FUNC_MAX_ARGS];
+	Oid types[FUNC_MAX_ARGS];
 } Binding;
 
 /* ---- binding ---- */
@@ -106,26 +106,26 @@ typedef struct Binding
 /* The input parameters of a function. */
 typedef struct Parameters
 {
-	int			n;
-	int			n_required;		/* those after the first n_required have defaults */
-	Oid			types[FUNC_MAX_ARGS];
-	const char *names[FUNC_MAX_ARGS];	/* "" if it has none */
-	bool		odd;			/* has a kind of parameter that can't be served */
+	int n;
+	int n_required; /* those after the first n_required have defaults */
+	Oid types[FUNC_MAX_ARGS];
+	const char *names[FUNC_MAX_ARGS]; /* "" if it has none */
+	bool odd;						  /* has a kind of parameter that can't be served */
 } Parameters;
 
 static void
 read_parameters(HeapTuple proc, Parameters *params)
 {
 	Form_pg_proc form = (Form_pg_proc) GETSTRUCT(proc);
-	Oid		   *types;
-	char	  **names;
-	char	   *modes;
-	int			n_all = get_func_arg_info(proc, &types, &names, &modes);
+	Oid *types;
+	char **names;
+	char *modes;
+	int n_all = get_func_arg_info(proc, &types, &names, &modes);
 
 	memset(params, 0, sizeof(*params));
 	for (int i = 0; i < n_all; i++)
 	{
-		char		mode = modes == NULL ? PROARGMODE_IN : modes[i];
+		char mode = modes == NULL ? PROARGMODE_IN : modes[i];
 
 		if (mode == PROARGMODE_OUT || mode == PROARGMODE_TABLE)
 		{
@@ -133,7 +133,7 @@ read_parameters(HeapTuple proc, Parameters *params)
 			continue;
 		}
 		params->odd |= mode == PROARGMODE_VARIADIC ||
-			(mode == PROARGMODE_INOUT && form->prokind == PROKIND_PROCEDURE);
+					   (mode == PROARGMODE_INOUT && form->prokind == PROKIND_PROCEDURE);
 		params->types[params->n] = types[i];
 		params->names[params->n++] = names == NULL || names[i] == NULL ? "" : names[i];
 	}
@@ -164,7 +164,8 @@ append_argument(StringInfo sql, Binding *binding, Field field, Oid parameter_typ
 		appendStringInfo(sql, "%s => ", quote_identifier(name));
 	appendStringInfo(sql, "$%d::%s", binding->n_args + 1,
 					 format_type_extended(parameter_type, -1, FORMAT_TYPE_FORCE_QUALIFY));
-	binding->types[binding->n_args] = OidIsValid(fields[field].type) ? fields[field].type : parameter_type;
+	binding->types[binding->n_args] = OidIsValid(fields[field].type) ? fields[field].type
+																	 : parameter_type;
 	binding->args[binding->n_args++] = field;
 }
 
@@ -179,7 +180,7 @@ bind_by_name(const Parameters *params, StringInfo sql, Binding *binding)
 	}
 	for (int i = 0; i < params->n; i++)
 	{
-		int			field = field_by_name(params->names[i]);
+		int field = field_by_name(params->names[i]);
 
 		if (field >= 0)
 			append_argument(sql, binding, field, params->types[i], params->names[i]);
@@ -196,8 +197,8 @@ is_json(Oid type)
 static bool
 bind_by_form(const TideInbox *inbox, const Parameters *params, StringInfo sql, Binding *binding)
 {
-	Oid			schema = get_namespace_oid(TIDE_SCHEMA, false);
-	int			n = Max(params->n_required, 1);
+	Oid schema = get_namespace_oid(TIDE_SCHEMA, false);
+	int n = Max(params->n_required, 1);
 
 	if (params->n < n)
 		return false;
@@ -219,29 +220,32 @@ bind_by_form(const TideInbox *inbox, const Parameters *params, StringInfo sql, B
 static void
 refuse_handler(Oid function, const char *why)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
-			 errmsg("%s cannot be a handler: %s", format_procedure(function), why),
-			 errhint("A handler's parameters are named after what they take (inbox, event_id, seq, origin, outbox, "
-					 "entity, op, key, payload, headers, published_at, committed_at, received_at, attempts; "
-					 "a leading p_ or _ does not count), or it takes one jsonb (the payload), two (payload and "
-					 "headers), or one tide.inbox_event.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+		 errmsg("%s cannot be a handler: %s", format_procedure(function), why),
+		 errhint(
+			 "A handler's parameters are named after what they take (inbox, event_id, seq, origin, outbox, "
+			 "entity, op, key, payload, headers, published_at, committed_at, received_at, attempts; "
+			 "a leading p_ or _ does not count), or it takes one jsonb (the payload), two (payload and "
+			 "headers), or one tide.inbox_event.")));
 }
 
 static Binding *
 bind_handler(const TideInbox *inbox, Oid function)
 {
-	HeapTuple	proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	Binding    *binding = palloc0(sizeof(Binding));
+	HeapTuple proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Binding *binding = palloc0(sizeof(Binding));
 	Form_pg_proc form;
-	Parameters	params;
+	Parameters params;
 	StringInfoData sql;
 
 	if (!HeapTupleIsValid(proc))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("function with OID %u does not exist", function),
-				 errhint("Name the function with its argument types, such as 'my_handler(jsonb)'.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("function with OID %u does not exist", function),
+			 errhint("Name the function with its argument types, such as 'my_handler(jsonb)'.")));
 	form = (Form_pg_proc) GETSTRUCT(proc);
 	if (form->prokind != PROKIND_FUNCTION && form->prokind != PROKIND_PROCEDURE)
 		refuse_handler(function, "it is neither a function nor a procedure");
@@ -250,9 +254,9 @@ bind_handler(const TideInbox *inbox, Oid function)
 		refuse_handler(function, "it has VARIADIC or OUT parameters");
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "%s %s(", form->prokind == PROKIND_FUNCTION ? "SELECT" : "CALL",
-					 quote_qualified_identifier(get_namespace_name(form->pronamespace),
-												NameStr(form->proname)));
+	appendStringInfo(
+		&sql, "%s %s(", form->prokind == PROKIND_FUNCTION ? "SELECT" : "CALL",
+		quote_qualified_identifier(get_namespace_name(form->pronamespace), NameStr(form->proname)));
 	if (!bind_by_name(&params, &sql, binding) && !bind_by_form(inbox, &params, &sql, binding))
 		refuse_handler(function, "its parameters can't be matched to an event's fields");
 	appendStringInfoChar(&sql, ')');
@@ -266,8 +270,8 @@ static Oid
 called_function(SPIPlanPtr plan)
 {
 	CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan));
-	Query	   *query = linitial_node(Query, source->query_list);
-	Node	   *expr;
+	Query *query = linitial_node(Query, source->query_list);
+	Node *expr;
 
 	if (query->commandType == CMD_UTILITY)
 		expr = (Node *) ((CallStmt *) query->utilityStmt)->funcexpr;
@@ -280,7 +284,7 @@ called_function(SPIPlanPtr plan)
 static SPIPlanPtr
 prepare_call(const Binding *binding, Oid function)
 {
-	SPIPlanPtr	plan = SPI_prepare(binding->sql, binding->n_args, (Oid *) binding->types);
+	SPIPlanPtr plan = SPI_prepare(binding->sql, binding->n_args, (Oid *) binding->types);
 
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -294,30 +298,29 @@ prepare_call(const Binding *binding, Oid function)
 static void
 check_execute(Oid function, Oid role)
 {
-	AclResult	result = tide_proc_aclcheck(function, role, ACL_EXECUTE);
+	AclResult result = tide_proc_aclcheck(function, role, ACL_EXECUTE);
 
 	if (result != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("role \"%s\" may not execute %s", GetUserNameFromId(role, false),
-						format_procedure(function)),
-				 errhint("A handler runs with the privileges of the role that registers it: GRANT EXECUTE to "
-						 "that role.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("role \"%s\" may not execute %s", GetUserNameFromId(role, false),
+					format_procedure(function)),
+			 errhint(
+				 "A handler runs with the privileges of the role that registers it: GRANT EXECUTE to "
+				 "that role.")));
 }
 
 static void
 store_handler(const TideInbox *inbox, Oid function, Oid role, const char *path)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, OIDOID, TEXTOID};
-	Datum		values[] = {
-		CStringGetTextDatum(inbox->name),
-		CStringGetTextDatum(format_procedure_qualified(function)),
-		ObjectIdGetDatum(role),
-		CStringGetTextDatum(path)
-	};
+	Oid types[] = {TEXTOID, TEXTOID, OIDOID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(inbox->name),
+					  CStringGetTextDatum(format_procedure_qualified(function)),
+					  ObjectIdGetDatum(role), CStringGetTextDatum(path)};
 
-	if (SPI_execute_with_args("SELECT tide._handler_store($1, $2, $3, $4)", 4, types, values, NULL, false,
-							  0) != SPI_OK_SELECT)
+	if (SPI_execute_with_args("SELECT tide._handler_store($1, $2, $3, $4)", 4, types, values, NULL,
+							  false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "tide._handler_store failed");
 }
 
@@ -325,11 +328,11 @@ store_handler(const TideInbox *inbox, Oid function, Oid role, const char *path)
 Datum
 tide_sql_inbox_set_handler(PG_FUNCTION_ARGS)
 {
-	Oid			caller = GetUserId();
+	Oid caller = GetUserId();
 	const char *path = pstrdup(GetConfigOption("search_path", false, false));
 	TideIdentity self;
-	TideInbox  *inbox;
-	Oid			function;
+	TideInbox *inbox;
+	Oid function;
 
 	SPI_connect();
 	tide_act_as_owner(fcinfo, &self);
@@ -337,8 +340,7 @@ tide_sql_inbox_set_handler(PG_FUNCTION_ARGS)
 	tide_act_as_self(&self);
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the handler must not be NULL"),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the handler must not be NULL"),
 				 errhint("tide.inbox_unset_handler() takes a handler away.")));
 
 	function = PG_GETARG_OID(1);
@@ -356,14 +358,14 @@ tide_sql_inbox_set_handler(PG_FUNCTION_ARGS)
 
 typedef struct HandlerEntry
 {
-	char		relname[NAMEDATALEN];	/* hash key: the inbox's relation */
-	Oid			function;		/* these three tell whether the plan still is the right one */
-	Oid			role;
-	Oid			relid;
-	char	   *path;
-	SPIPlanPtr	plan;			/* NULL: nothing here */
-	int			n_args;
-	Field		args[FUNC_MAX_ARGS];
+	char relname[NAMEDATALEN]; /* hash key: the inbox's relation */
+	Oid function;			   /* these three tell whether the plan still is the right one */
+	Oid role;
+	Oid relid;
+	char *path;
+	SPIPlanPtr plan; /* NULL: nothing here */
+	int n_args;
+	Field args[FUNC_MAX_ARGS];
 } HandlerEntry;
 
 static HTAB *handlers = NULL;
@@ -372,11 +374,11 @@ static HandlerEntry *
 handler_entry(const char *relname)
 {
 	HandlerEntry *entry;
-	bool		found;
+	bool found;
 
 	if (handlers == NULL)
 	{
-		HASHCTL		ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(HandlerEntry)};
+		HASHCTL ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(HandlerEntry)};
 
 		handlers = hash_create("pg_tide handlers", 16, &ctl, HASH_ELEM | HASH_STRINGS);
 	}
@@ -400,25 +402,27 @@ forget_entry(HandlerEntry *entry)
 static Oid
 resolve_handler(const TideInbox *inbox)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[1];
-	bool		isnull = true;
-	Datum		function = (Datum) 0;
+	Oid types[] = {TEXTOID};
+	Datum values[1];
+	bool isnull = true;
+	Datum function = (Datum) 0;
 
 	if (inbox->handler == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("inbox \"%s\" has no handler", inbox->name),
-				 errhint("Register one with tide.inbox_set_handler().")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("inbox \"%s\" has no handler", inbox->name),
+						errhint("Register one with tide.inbox_set_handler().")));
 	values[0] = CStringGetTextDatum(inbox->handler);
 	if (SPI_execute_with_args("SELECT to_regprocedure($1)::oid", 1, types, values, NULL, false,
-							  1) == SPI_OK_SELECT && SPI_processed == 1)
+							  1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
 		function = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	if (isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_FUNCTION),
-				 errmsg("handler %s of inbox \"%s\" does not exist any more", inbox->handler, inbox->name),
-				 errhint("Create it again, or register another one with tide.inbox_set_handler().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_FUNCTION),
+			 errmsg("handler %s of inbox \"%s\" does not exist any more", inbox->handler,
+					inbox->name),
+			 errhint("Create it again, or register another one with tide.inbox_set_handler().")));
 	return DatumGetObjectId(function);
 }
 
@@ -426,9 +430,9 @@ resolve_handler(const TideInbox *inbox)
 static void
 prepare_entry(HandlerEntry *entry, const TideInbox *inbox, Oid function)
 {
-	Binding    *binding = bind_handler(inbox, function);
+	Binding *binding = bind_handler(inbox, function);
 	TideIdentity self;
-	SPIPlanPtr	plan;
+	SPIPlanPtr plan;
 
 	tide_act_as(inbox->handler_role, inbox->handler_path, &self);
 	plan = prepare_call(binding, function);
@@ -447,15 +451,16 @@ prepare_entry(HandlerEntry *entry, const TideInbox *inbox, Oid function)
 static HandlerEntry *
 open_handler(const TideInbox *inbox)
 {
-	Oid			function = resolve_handler(inbox);
+	Oid function = resolve_handler(inbox);
 	HandlerEntry *entry = handler_entry(inbox->relname);
 
 	if (GetUserNameFromId(inbox->handler_role, true) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the role that registered the handler of inbox \"%s\" does not exist any more",
-						inbox->name),
-				 errhint("Register the handler again with tide.inbox_set_handler().")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the role that registered the handler of inbox \"%s\" does not exist any more",
+					inbox->name),
+			 errhint("Register the handler again with tide.inbox_set_handler().")));
 	check_execute(function, inbox->handler_role);
 	if (entry->plan != NULL && entry->function == function && entry->role == inbox->handler_role &&
 		entry->relid == inbox->relid && strcmp(entry->path, inbox->handler_path) == 0)
@@ -471,43 +476,45 @@ typedef enum Outcome
 {
 	OUTCOME_PROCESSED,
 	OUTCOME_FAILED,
-	OUTCOME_TIMED_OUT,			/* failed, and the statement's time limit is used up */
-	OUTCOME_NOT_FREE			/* somebody else has it, or it changed */
+	OUTCOME_TIMED_OUT, /* failed, and the statement's time limit is used up */
+	OUTCOME_NOT_FREE   /* somebody else has it, or it changed */
 } Outcome;
 
 /* One call of inbox_run_handler. */
 typedef struct Run
 {
 	FunctionCallInfo fcinfo;
-	TideInbox  *inbox;
+	TideInbox *inbox;
 	HandlerEntry *handler;
-	Datum		inbox_name;
-	Datum		pipeline;
-	int64		epoch;
-	MemoryContext context;		/* of one round of candidates */
-	TideScan	scan;
+	Datum inbox_name;
+	Datum pipeline;
+	int64 epoch;
+	MemoryContext context; /* of one round of candidates */
+	TideScan scan;
 	TideCandidate *candidates;
-	int			n_candidates;
-	int			next;
-	bool		exhausted;		/* the last round reached the end of what is pending */
-	int			done;
-	int			failed;
+	int n_candidates;
+	int next;
+	bool exhausted; /* the last round reached the end of what is pending */
+	int done;
+	int failed;
 } Run;
 
-/* Error TD001 if the pipeline has a newer owner. */
+/* Error TD001 if the pipeline has a newer owner; tide._check_epoch() knows the words. */
 static void
 check_epoch(const Run *run)
 {
 	static SPIPlanPtr plan = NULL;
-	Datum		values[] = {run->pipeline, Int64GetDatum(run->epoch)};
+	static SPIPlanPtr refuse = NULL;
+	static const Oid types[] = {TEXTOID, INT8OID};
+	Datum values[] = {run->pipeline, Int64GetDatum(run->epoch)};
 
 	if (plan == NULL)
-	{
-		Oid			types[] = {TEXTOID, INT8OID};
-
-		plan = tide_spi_prepare("SELECT tide._check_epoch($1, $2)", 2, types);
-	}
-	tide_spi_run(plan, values, NULL);
+		plan = tide_spi_prepare("SELECT 1 FROM tide.pipeline p WHERE p.name = $1 AND p.epoch = $2",
+								2, types);
+	if (refuse == NULL)
+		refuse = tide_spi_prepare("SELECT tide._check_epoch($1, $2)", 2, types);
+	if (tide_spi_run(plan, values, NULL) == 0)
+		tide_spi_run(refuse, values, NULL);
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -515,7 +522,7 @@ check_epoch(const Run *run)
 static SPITupleTable *
 take_event(const Run *run, const TideCandidate *candidate)
 {
-	Datum		values[] = {candidate->event_id};
+	Datum values[] = {candidate->event_id};
 
 	if (tide_spi_run(tide_inbox_plan(run->inbox, TIDE_PLAN_TAKE), values, NULL) == 1)
 		return SPI_tuptable;
@@ -528,19 +535,20 @@ static void
 call_handler(const Run *run, const SPITupleTable *event)
 {
 	const HandlerEntry *handler = run->handler;
-	Datum		values[FUNC_MAX_ARGS];
-	char		nulls[FUNC_MAX_ARGS];
+	Datum values[FUNC_MAX_ARGS];
+	char nulls[FUNC_MAX_ARGS];
 	TideIdentity self;
-	int			rc;
+	int rc;
 
 	for (int i = 0; i < handler->n_args; i++)
 	{
-		bool		isnull = false;
+		bool isnull = false;
 
 		if (handler->args[i] == FIELD_INBOX)
 			values[i] = run->inbox_name;
 		else
-			values[i] = SPI_getbinval(event->vals[0], event->tupdesc, handler->args[i] + 1, &isnull);
+			values[i] = SPI_getbinval(event->vals[0], event->tupdesc, handler->args[i] + 1,
+									  &isnull);
 		nulls[i] = isnull ? 'n' : ' ';
 	}
 	tide_act_as(handler->role, handler->path, &self);
@@ -557,18 +565,18 @@ static bool
 is_statement_timeout(const ErrorData *error)
 {
 	return error->sqlerrcode == ERRCODE_QUERY_CANCELED &&
-		strcmp(error->message, _("canceling statement due to statement timeout")) == 0;
+		   strcmp(error->message, _("canceling statement due to statement timeout")) == 0;
 }
 
 /* Failures that say nothing about the event: it may be tried without end. */
 static bool
 is_transient(const ErrorData *error)
 {
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
 	return category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		   error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 static void
@@ -591,7 +599,7 @@ try_event(const Run *run, const TideCandidate *candidate, const SPITupleTable *e
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 	TideIdentity self;
 
 	BeginInternalSubTransaction(NULL);
@@ -623,7 +631,7 @@ run_event(Run *run, const TideCandidate *candidate)
 {
 	TideIdentity self;
 	SPITupleTable *event;
-	ErrorData  *error;
+	ErrorData *error;
 
 	tide_act_as_owner(run->fcinfo, &self);
 	check_epoch(run);
@@ -651,7 +659,7 @@ static bool
 commit_event(const Run *run, const TideCandidate *candidate)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ErrorData  *volatile error = NULL;
+	ErrorData *volatile error = NULL;
 
 	PG_TRY();
 	{
@@ -676,7 +684,7 @@ commit_event(const Run *run, const TideCandidate *candidate)
 static bool
 next_round(Run *run, int wanted)
 {
-	int			size = Min(Max(wanted, 32), TIDE_SCAN_ROUND);
+	int size = Min(Max(wanted, 32), TIDE_SCAN_ROUND);
 	MemoryContext previous;
 	TideIdentity self;
 
@@ -703,7 +711,7 @@ run_events(Run *run, int max_events)
 	while (run->done + run->failed < max_events)
 	{
 		const TideCandidate *candidate;
-		Outcome		outcome;
+		Outcome outcome;
 
 		if (run->next >= run->n_candidates && !next_round(run, max_events))
 			return;
@@ -752,17 +760,17 @@ check_run_arguments(FunctionCallInfo fcinfo)
 
 	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
 		((CallContext *) fcinfo->context)->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("tide.inbox_run_handler() cannot be called inside a transaction"),
-				 errhint("It commits after every event: CALL it on its own.")));
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("tide.inbox_run_handler() cannot be called inside a transaction"),
+						errhint("It commits after every event: CALL it on its own.")));
 	for (int i = 0; i < 4; i++)
 	{
 		if (PG_ARGISNULL(i))
-			ereport(ERROR,
-					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-					 errmsg("%s must not be NULL", names[i]),
-					 errhint("The relay passes the pipeline's name and what tide.relay_acquire() gave it.")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be NULL", names[i]),
+				 errhint(
+					 "The relay passes the pipeline's name and what tide.relay_acquire() gave it.")));
 	}
 }
 
@@ -773,12 +781,12 @@ check_run_arguments(FunctionCallInfo fcinfo)
 Datum
 tide_sql_inbox_run_handler(PG_FUNCTION_ARGS)
 {
-	Run			run = {0};
-	TupleDesc	desc;
-	uint64		generation;
-	Datum		values[4];
-	bool		nulls[4] = {false};
-	HeapTuple	result;
+	Run run = {0};
+	TupleDesc desc;
+	uint64 generation;
+	Datum values[4];
+	bool nulls[4] = {false};
+	HeapTuple result;
 
 	check_run_arguments(fcinfo);
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -789,10 +797,10 @@ tide_sql_inbox_run_handler(PG_FUNCTION_ARGS)
 	nulls[3] = true;
 	if (!PG_ARGISNULL(0))
 	{
-		text	   *name = PG_GETARG_TEXT_PP(0);
+		text *name = PG_GETARG_TEXT_PP(0);
 
-		nulls[3] = !tide_wake_generation(tide_wake_slot("inbox", VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)),
-										 &generation);
+		nulls[3] = !tide_wake_generation(
+			tide_wake_slot("inbox", VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name)), &generation);
 	}
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	start_run(&run, fcinfo);

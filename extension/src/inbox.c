@@ -35,7 +35,7 @@ PG_FUNCTION_INFO_V1(tide_sql_inbox_batch);
  * Times are clock_timestamp(): a lease must be able to end inside a long
  * transaction.
  */
-#define CONTENT_COLUMNS \
+#define CONTENT_COLUMNS                                                                    \
 	"i.event_id, i.seq, i.origin, i.outbox, i.entity, i.op, i.key, i.payload, i.headers, " \
 	"i.published_at, i.committed_at, i.received_at"
 #define PENDING "i.processed_at IS NULL AND i.dead_at IS NULL"
@@ -45,15 +45,15 @@ PG_FUNCTION_INFO_V1(tide_sql_inbox_batch);
  * rows: a row looked up by id must be found by the primary key.
  */
 #define STILL_PENDING "coalesce(i.processed_at, i.dead_at) IS NULL"
-#define FREE \
+#define FREE                                                                           \
 	STILL_PENDING " AND (i.lease_until IS NULL OR i.lease_until <= clock_timestamp())" \
-	" AND (i.next_attempt_at IS NULL OR i.next_attempt_at <= clock_timestamp())"
+				  " AND (i.next_attempt_at IS NULL OR i.next_attempt_at <= clock_timestamp())"
 
 typedef struct PlanText
 {
-	const char *sql;			/* %s: the inbox's relation */
-	int			n_args;
-	Oid			args[2];
+	const char *sql; /* %s: the inbox's relation */
+	int n_args;
+	Oid args[2];
 } PlanText;
 
 static const PlanText plan_texts[TIDE_N_PLANS] = {
@@ -62,28 +62,42 @@ static const PlanText plan_texts[TIDE_N_PLANS] = {
 	/* the row is looked at again as it is after waiting writers: what changed meanwhile falls out */
 	[TIDE_PLAN_LOCK] = {"SELECT u.n::int FROM unnest($1) WITH ORDINALITY u (id, n), LATERAL"
 						" (SELECT 1 FROM tide.%s i WHERE i.event_id = u.id AND " FREE
-						" FOR NO KEY UPDATE SKIP LOCKED) locked", 1, {TEXTARRAYOID}},
-	[TIDE_PLAN_LEASE] = {"WITH taken AS (UPDATE tide.%s i SET lease_until = clock_timestamp() + $2,"
-						 " next_attempt_at = NULL, attempts = i.attempts + 1 WHERE i.event_id = ANY ($1)"
-						 " RETURNING " CONTENT_COLUMNS ", i.attempts, i.last_error, i.lease_until) SELECT * FROM taken ORDER BY seq",
-						 2, {TEXTARRAYOID, INTERVALOID}},
+						" FOR NO KEY UPDATE SKIP LOCKED) locked",
+						1,
+						{TEXTARRAYOID}},
+	[TIDE_PLAN_LEASE] =
+		{"WITH taken AS (UPDATE tide.%s i SET lease_until = clock_timestamp() + $2,"
+		 " next_attempt_at = NULL, attempts = i.attempts + 1 WHERE i.event_id = ANY ($1)"
+		 " RETURNING " CONTENT_COLUMNS
+		 ", i.attempts, i.last_error, i.lease_until) SELECT * FROM taken ORDER BY seq",
+		 2,
+		 {TEXTARRAYOID, INTERVALOID}},
 	/* an attempt that began with a lease was counted then */
-	[TIDE_PLAN_MARK] = {"UPDATE tide.%s i SET processed_at = clock_timestamp(), next_attempt_at = NULL,"
-						" attempts = i.attempts + (i.lease_until IS NULL)::int, lease_until = NULL WHERE i.event_id = $1 AND i.processed_at IS NULL"
-						" RETURNING i.dead_at IS NOT NULL", 1, {TEXTOID}},
-	[TIDE_PLAN_RELEASE] = {"UPDATE tide.%s i SET lease_until = NULL, attempts = greatest(i.attempts - 1, 0)"
-						   " WHERE i.event_id = $1 AND i.lease_until IS NOT NULL AND " STILL_PENDING, 1, {TEXTOID}},
+	[TIDE_PLAN_MARK] =
+		{"UPDATE tide.%s i SET processed_at = clock_timestamp(), next_attempt_at = NULL,"
+		 " attempts = i.attempts + (i.lease_until IS NULL)::int, lease_until = NULL"
+		 " WHERE i.event_id = $1 AND i.processed_at IS NULL RETURNING i.dead_at IS NOT NULL",
+		 1,
+		 {TEXTOID}},
+	[TIDE_PLAN_RELEASE] =
+		{"UPDATE tide.%s i SET lease_until = NULL, attempts = greatest(i.attempts - 1, 0)"
+		 " WHERE i.event_id = $1 AND i.lease_until IS NOT NULL AND " STILL_PENDING,
+		 1,
+		 {TEXTOID}},
 	/* columns in the order of handler.c's table of fields, then the two composite forms */
 	[TIDE_PLAN_TAKE] = {"SELECT " CONTENT_COLUMNS ", i.attempts + 1, i,"
-						" ROW(" CONTENT_COLUMNS ", i.attempts + 1, i.last_error, NULL)::tide.inbox_event"
+						" ROW(" CONTENT_COLUMNS
+						", i.attempts + 1, i.last_error, NULL)::tide.inbox_event"
 						" FROM tide.%s i WHERE i.event_id = $1 AND " FREE
-						" FOR NO KEY UPDATE SKIP LOCKED", 1, {TEXTOID}},
+						" FOR NO KEY UPDATE SKIP LOCKED",
+						1,
+						{TEXTOID}},
 };
 
 typedef struct PlanSet
 {
-	char		relname[NAMEDATALEN];	/* hash key */
-	SPIPlanPtr	plans[TIDE_N_PLANS];
+	char relname[NAMEDATALEN]; /* hash key */
+	SPIPlanPtr plans[TIDE_N_PLANS];
 } PlanSet;
 
 static HTAB *plan_sets = NULL;
@@ -94,12 +108,14 @@ static HTAB *plan_sets = NULL;
  * full queue with stale statistics is exactly when it matters.  What is switched
  * off costs a fortune on paper, for which the server would compile the statement.
  */
-static const char *const planner_settings[] = {"enable_seqscan", "enable_bitmapscan", "enable_sort", "jit"};
+static const char *const planner_settings[] = {"enable_seqscan", "enable_bitmapscan", "enable_sort",
+											   "jit"};
 
 static void
 set_option(const char *name, const char *value)
 {
-	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 void
@@ -114,8 +130,8 @@ tide_act_as(Oid role, const char *search_path, TideIdentity *saved)
 void
 tide_act_as_owner(FunctionCallInfo fcinfo, TideIdentity *saved)
 {
-	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
-	Oid			owner;
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	Oid owner;
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
@@ -137,7 +153,7 @@ tide_act_as_self(const TideIdentity *saved)
 uint64
 tide_spi_run(SPIPlanPtr plan, Datum *values, const char *nulls)
 {
-	int			rc = SPI_execute_plan(plan, values, nulls, false, 0);
+	int rc = SPI_execute_plan(plan, values, nulls, false, 0);
 
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(rc));
@@ -147,7 +163,7 @@ tide_spi_run(SPIPlanPtr plan, Datum *values, const char *nulls)
 SPIPlanPtr
 tide_spi_prepare(const char *sql, int n_args, const Oid *args)
 {
-	SPIPlanPtr	plan = SPI_prepare(sql, n_args, (Oid *) args);
+	SPIPlanPtr plan = SPI_prepare(sql, n_args, (Oid *) args);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
@@ -162,14 +178,16 @@ lookup_row(text *name, TupleDesc *desc)
 {
 	static SPIPlanPtr plan = NULL;
 	static const Oid args[] = {TEXTOID};
-	Datum		values[] = {PointerGetDatum(name)};
+	Datum values[] = {PointerGetDatum(name)};
 	const char *nulls = name == NULL ? "n" : NULL;
 
 	if (plan == NULL)
-		plan = tide_spi_prepare("SELECT " INBOX_COLUMNS " FROM tide.inbox b WHERE b.name = $1", 1, args);
+		plan = tide_spi_prepare("SELECT " INBOX_COLUMNS " FROM tide.inbox b WHERE b.name = $1", 1,
+								args);
 	if (tide_spi_run(plan, values, nulls) != 1 &&
-		(SPI_execute_with_args("SELECT " INBOX_COLUMNS " FROM tide._inbox($1) b", 1, (Oid *) args, values,
-							   nulls, false, 1) != SPI_OK_SELECT || SPI_processed != 1))
+		(SPI_execute_with_args("SELECT " INBOX_COLUMNS " FROM tide._inbox($1) b", 1, (Oid *) args,
+							   values, nulls, false, 1) != SPI_OK_SELECT ||
+		 SPI_processed != 1))
 		elog(ERROR, "inbox lookup returned no row");
 	*desc = SPI_tuptable->tupdesc;
 	return SPI_tuptable->vals[0];
@@ -178,11 +196,11 @@ lookup_row(text *name, TupleDesc *desc)
 TideInbox *
 tide_inbox_open(text *name)
 {
-	TupleDesc	desc;
-	HeapTuple	row = lookup_row(name, &desc);
-	TideInbox  *inbox = palloc0(sizeof(TideInbox));
-	char	   *relname;
-	bool		isnull;
+	TupleDesc desc;
+	HeapTuple row = lookup_row(name, &desc);
+	TideInbox *inbox = palloc0(sizeof(TideInbox));
+	char *relname;
+	bool isnull;
 
 	inbox->name = text_to_cstring(name);
 	inbox->id = DatumGetInt32(SPI_getbinval(row, desc, 1, &isnull));
@@ -200,17 +218,19 @@ tide_inbox_open(text *name)
 	inbox->relation = pstrdup(quote_identifier(inbox->relname));
 	inbox->relid = get_relname_relid(inbox->relname, get_namespace_oid(TIDE_SCHEMA, false));
 	if (!OidIsValid(inbox->relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("inbox \"%s\" has lost its table tide.%s", inbox->name, inbox->relation),
-				 errhint("Somebody dropped it. Drop the inbox with tide.inbox_drop() and create it again.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_UNDEFINED_TABLE),
+			 errmsg("inbox \"%s\" has lost its table tide.%s", inbox->name, inbox->relation),
+			 errhint(
+				 "Somebody dropped it. Drop the inbox with tide.inbox_drop() and create it again.")));
 	return inbox;
 }
 
 static bool
 is_member(Oid role, const char *group)
 {
-	Oid			group_oid = get_role_oid(group, true);
+	Oid group_oid = get_role_oid(group, true);
 
 	return OidIsValid(group_oid) && has_privs_of_role(role, group_oid);
 }
@@ -224,19 +244,19 @@ tide_inbox_check_access(const TideInbox *inbox, Oid role)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 			 errmsg("permission denied for inbox \"%s\"", inbox->name),
-			 errhint("An administrator can allow it with SELECT tide.inbox_grant('%s', '%s').", inbox->name,
-					 GetUserNameFromId(role, false))));
+			 errhint("An administrator can allow it with SELECT tide.inbox_grant('%s', '%s').",
+					 inbox->name, GetUserNameFromId(role, false))));
 }
 
 static PlanSet *
 plan_set(const char *relname)
 {
-	PlanSet    *set;
-	bool		found;
+	PlanSet *set;
+	bool found;
 
 	if (plan_sets == NULL)
 	{
-		HASHCTL		ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(PlanSet)};
+		HASHCTL ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(PlanSet)};
 
 		plan_sets = hash_create("pg_tide inbox plans", 16, &ctl, HASH_ELEM | HASH_STRINGS);
 	}
@@ -253,7 +273,7 @@ plan_set(const char *relname)
 SPIPlanPtr
 tide_inbox_plan(const TideInbox *inbox, TideInboxPlan which)
 {
-	PlanSet    *set = plan_set(inbox->relname);
+	PlanSet *set = plan_set(inbox->relname);
 
 	if (set->plans[which] == NULL)
 	{
@@ -276,7 +296,7 @@ tide_inbox_plan(const TideInbox *inbox, TideInboxPlan which)
 /* What inbox_receive() is given: one array per column, one element per event. */
 enum
 {
-	ARG_HERE,					/* this region's name: its own events are echoes */
+	ARG_HERE, /* this region's name: its own events are echoes */
 	ARG_IDS,
 	ARG_ORIGINS,
 	ARG_OUTBOXES,
@@ -292,9 +312,9 @@ enum
 
 typedef struct Column
 {
-	Datum	   *values;
-	bool	   *nulls;
-	int			n;
+	Datum *values;
+	bool *nulls;
+	int n;
 } Column;
 
 /* What can't be a timestamp (0: unknown) must not fail a whole batch: it is NULL. */
@@ -302,7 +322,7 @@ static Datum
 timestamp_from_us(Datum us, bool *isnull)
 {
 	const int64 shift = (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
-	int64		value = *isnull ? 0 : DatumGetInt64(us);
+	int64 value = *isnull ? 0 : DatumGetInt64(us);
 
 	*isnull = value == 0 || value < PG_INT64_MIN + shift || !IS_VALID_TIMESTAMP(value - shift);
 	return *isnull ? (Datum) 0 : TimestampTzGetDatum(value - shift);
@@ -312,7 +332,7 @@ static bool
 bytes_equal(const text *a, const text *b)
 {
 	return VARSIZE_ANY_EXHDR(a) == VARSIZE_ANY_EXHDR(b) &&
-		memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
+		   memcmp(VARDATA_ANY(a), VARDATA_ANY(b), VARSIZE_ANY_EXHDR(a)) == 0;
 }
 
 static void
@@ -320,11 +340,11 @@ read_columns(FunctionCallInfo fcinfo, Column *columns)
 {
 	for (int i = ARG_IDS; i < ARG_END; i++)
 	{
-		ArrayType  *array;
-		Oid			type;
-		int16		len;
-		bool		byval;
-		char		align;
+		ArrayType *array;
+		Oid type;
+		int16 len;
+		bool byval;
+		char align;
 
 		if (!PG_ARGISNULL(i))
 		{
@@ -335,13 +355,15 @@ read_columns(FunctionCallInfo fcinfo, Column *columns)
 							  &columns[i].n);
 		}
 		if (PG_ARGISNULL(i) || columns[i].n != columns[ARG_IDS].n)
-			ereport(ERROR,
-					(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
-					 errmsg("the arrays given to tide.inbox_receive() have different lengths"),
-					 errdetail("There are %d ids; array number %d has %d elements.", columns[ARG_IDS].n, i,
-							   columns[i].n),
-					 errhint("Each event needs one element in every array; use NULL elements for absent "
-							 "values.")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+				 errmsg("the arrays given to tide.inbox_receive() have different lengths"),
+				 errdetail("There are %d ids; array number %d has %d elements.", columns[ARG_IDS].n,
+						   i, columns[i].n),
+				 errhint(
+					 "Each event needs one element in every array; use NULL elements for absent "
+					 "values.")));
 	}
 }
 
@@ -354,16 +376,16 @@ read_columns(FunctionCallInfo fcinfo, Column *columns)
 Datum
 tide_sql_inbox_batch(PG_FUNCTION_ARGS)
 {
-	Column		columns[ARG_END] = {{0}};
-	text	   *here = PG_GETARG_TEXT_PP(ARG_HERE);
+	Column columns[ARG_END] = {{0}};
+	text *here = PG_GETARG_TEXT_PP(ARG_HERE);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
 	read_columns(fcinfo, columns);
 	for (int n = 0; n < columns[ARG_IDS].n; n++)
 	{
-		Datum		values[ARG_END - ARG_IDS];
-		bool		nulls[ARG_END - ARG_IDS];
+		Datum values[ARG_END - ARG_IDS];
+		bool nulls[ARG_END - ARG_IDS];
 
 		if (columns[ARG_IDS].nulls[n])
 			ereport(ERROR,

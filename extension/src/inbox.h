@@ -15,9 +15,9 @@
 
 typedef struct TideIdentity
 {
-	Oid			user;
-	int			sec_context;
-	int			guc_level;
+	Oid user;
+	int sec_context;
+	int guc_level;
 } TideIdentity;
 
 /*
@@ -36,15 +36,15 @@ extern void tide_act_as_self(const TideIdentity *saved);
 
 typedef struct TideInbox
 {
-	char	   *name;
-	char	   *relation;		/* quoted, without schema */
-	char		relname[NAMEDATALEN];
-	Oid			relid;
-	int			id;
-	int			max_attempts;
-	char	   *handler;		/* signature; NULL: none */
-	Oid			handler_role;
-	char	   *handler_path;
+	char *name;
+	char *relation; /* quoted, without schema */
+	char relname[NAMEDATALEN];
+	Oid relid;
+	int id;
+	int max_attempts;
+	char *handler; /* signature; NULL: none */
+	Oid handler_role;
+	char *handler_path;
 } TideInbox;
 
 /*
@@ -59,12 +59,12 @@ extern void tide_inbox_check_access(const TideInbox *inbox, Oid role);
 /* Saved plans, one set per inbox and backend; texts are in inbox.c. */
 typedef enum TideInboxPlan
 {
-	TIDE_PLAN_SCAN,				/* () -> event_id, entity, key, waits, attempts; pending rows in order */
-	TIDE_PLAN_LOCK,				/* (ids) -> index of each that is locked now and may be worked on */
-	TIDE_PLAN_LEASE,			/* (ids, lease) -> the rows of tide.inbox_event */
-	TIDE_PLAN_MARK,				/* (id) -> was it dead; marks it processed */
-	TIDE_PLAN_RELEASE,			/* (id); gives the lease back */
-	TIDE_PLAN_TAKE,				/* (id) -> fields for the handler, row locked */
+	TIDE_PLAN_SCAN,	   /* () -> event_id, entity, key, waits, attempts; pending rows in order */
+	TIDE_PLAN_LOCK,	   /* (ids) -> index of each that is locked now and may be worked on */
+	TIDE_PLAN_LEASE,   /* (ids, lease) -> the rows of tide.inbox_event */
+	TIDE_PLAN_MARK,	   /* (id) -> was it dead; marks it processed */
+	TIDE_PLAN_RELEASE, /* (id); gives the lease back */
+	TIDE_PLAN_TAKE,	   /* (id) -> fields for the handler, row locked */
 	TIDE_N_PLANS
 } TideInboxPlan;
 
@@ -83,35 +83,35 @@ extern uint64 tide_spi_run(SPIPlanPtr plan, Datum *values, const char *nulls);
 
 typedef struct TideCandidate
 {
-	Datum		event_id;		/* text */
-	char	   *key;			/* entity and key as one string of key_len bytes; NULL: no order asked for */
-	int			key_len;
-	int			attempts;
-	bool		locked;
+	Datum event_id; /* text */
+	char *key;		/* entity and key as one string of key_len bytes; NULL: no order asked for */
+	int key_len;
+	int attempts;
+	bool locked;
 } TideCandidate;
 
 typedef struct TideScan
 {
 	const TideInbox *inbox;
-	Portal		portal;
-	HTAB	   *blocked;		/* keys whose next event can't be worked on now */
-	MemoryContext context;		/* of blocked and the candidates */
-	bool		at_end;			/* there are no pending rows after those returned so far */
+	Portal portal;
+	HTAB *blocked;		   /* keys whose next event can't be worked on now */
+	MemoryContext context; /* of blocked and the candidates */
+	bool at_end;		   /* there are no pending rows after those returned so far */
 } TideScan;
 
 /* Everything the scan returns lives in context. */
 extern void tide_scan_begin(TideScan *scan, const TideInbox *inbox, MemoryContext context);
 /* Up to max further events that nothing known so far forbids to work on; 0: there are no more. */
-extern int	tide_scan_next(TideScan *scan, TideCandidate *candidates, int max);
-extern void tide_scan_end(TideScan *scan);	/* blocked keys stay known */
+extern int tide_scan_next(TideScan *scan, TideCandidate *candidates, int max);
+extern void tide_scan_end(TideScan *scan); /* blocked keys stay known */
 extern bool tide_key_blocked(const TideScan *scan, const TideCandidate *candidate);
 extern void tide_key_block(TideScan *scan, const TideCandidate *candidate);
 
 /* Marks an event processed; false: it was before, or there is no such row. */
 extern bool tide_inbox_mark(const TideInbox *inbox, Datum event_id);
 
-/* Records a failed attempt (tide._inbox_fail): 'r'etry, 'd'ead, 'n'othing to record, 0 no such row. */
-extern char tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error, const char *code,
-							bool transient, const char *pipeline);
+/* Records a failed attempt: 'r'etry, 'd'ead, 'n'othing to record, 0 no such row. */
+extern char tide_inbox_fail(const TideInbox *inbox, Datum event_id, const char *error,
+							const char *code, bool transient, const char *pipeline);
 
-#endif							/* TIDE_INBOX_H */
+#endif /* TIDE_INBOX_H */

@@ -54,18 +54,18 @@ PG_FUNCTION_INFO_V1(tide_sql_outbox_publish_jsonb);
 /* One event as given, before it has an identity. */
 typedef struct PublishArgs
 {
-	text	   *outbox;
-	text	   *entity;
-	text	   *op;
-	text	   *key;			/* NULL: no order asked for */
-	Datum		payload;
-	Datum		headers;
+	text *outbox;
+	text *entity;
+	text *op;
+	text *key; /* NULL: no order asked for */
+	Datum payload;
+	Datum headers;
 } PublishArgs;
 
 static void
 check_privilege(const TideOutbox *outbox)
 {
-	AclResult	result = pg_class_aclcheck(outbox->view, GetUserId(), ACL_INSERT);
+	AclResult result = pg_class_aclcheck(outbox->view, GetUserId(), ACL_INSERT);
 
 	if (result == ACLCHECK_OK)
 		return;
@@ -79,14 +79,13 @@ check_privilege(const TideOutbox *outbox)
 static void
 check_label(const char *what, text *value)
 {
-	int			len = VARSIZE_ANY_EXHDR(value);
+	int len = VARSIZE_ANY_EXHDR(value);
 
 	if (len > MAX_LABEL_LENGTH)
-		ereport(ERROR,
-				(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
-				 errmsg("%s of an event is %d bytes long; %d are allowed", what, len,
-						MAX_LABEL_LENGTH),
-				 errhint("Long values belong into the payload.")));
+		ereport(ERROR, (errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
+						errmsg("%s of an event is %d bytes long; %d are allowed", what, len,
+							   MAX_LABEL_LENGTH),
+						errhint("Long values belong into the payload.")));
 }
 
 /*
@@ -98,32 +97,32 @@ static void
 check_entity(text *entity)
 {
 	const char *data = VARDATA_ANY(entity);
-	int			len = VARSIZE_ANY_EXHDR(entity);
-	int			i = 0;
+	int len = VARSIZE_ANY_EXHDR(entity);
+	int i = 0;
 
 	while (i < len && (data[i] == ' ' || data[i] == '\t' || data[i] == '\n'))
 		i++;
 	if (i < len && (data[i] == '{' || data[i] == '['))
-		ereport(ERROR,
-				(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
-				 errmsg("the second argument of tide.outbox_publish looks like a payload, not like an entity"),
-				 errhint("Name the entity: outbox_publish(outbox, 'orders', payload), "
-						 "or cast for the older form: outbox_publish(outbox, payload::jsonb, headers::jsonb).")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_AMBIGUOUS_FUNCTION),
+			 errmsg(
+				 "the second argument of tide.outbox_publish looks like a payload, not like an entity"),
+			 errhint(
+				 "Name the entity: outbox_publish(outbox, 'orders', payload), "
+				 "or cast for the older form: outbox_publish(outbox, payload::jsonb, headers::jsonb).")));
 	if (i == len)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the entity of an event must not be empty"),
-				 errhint("Name what the event is about, for example 'orders'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the entity of an event must not be empty"),
+						errhint("Name what the event is about, for example 'orders'.")));
 	check_label("entity", entity);
 }
 
 static void
 reject_null(const char *what, const char *hint)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("%s of an event must not be null", what),
-			 errhint("%s", hint)));
+	ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					errmsg("%s of an event must not be null", what), errhint("%s", hint)));
 }
 
 static void
@@ -132,31 +131,28 @@ check_args(const PublishArgs *args)
 	check_entity(args->entity);
 	check_label("op", args->op);
 	if (VARSIZE_ANY_EXHDR(args->op) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the op of an event must not be empty"),
-				 errhint("Use 'insert', 'update', 'delete' or a name of your own.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("the op of an event must not be empty"),
+						errhint("Use 'insert', 'update', 'delete' or a name of your own.")));
 	if (args->key != NULL)
 		check_label("key", args->key);
 	if (!JB_ROOT_IS_OBJECT(DatumGetJsonbP(args->headers)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("headers of an event must be a JSON object"),
-				 errhint("For example '{\"trace\": \"abc\"}'.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("headers of an event must be a JSON object"),
+						errhint("For example '{\"trace\": \"abc\"}'.")));
 }
 
 /* Identity: a UUIDv7, unique whatever is restored, promoted or cloned. */
 static pg_uuid_t *
 new_event_id(TimestampTz now)
 {
-	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	uint8		random[8];
-	int64		unix_us = now + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
+	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+	uint8 random[8];
+	int64 unix_us = now + ((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE)) * USECS_PER_DAY;
 
 	if (!pg_strong_random(random, sizeof(random)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random bytes for an event id")));
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not generate random bytes for an event id")));
 	tide_uuid7(id->data, unix_us, random);
 	return id;
 }
@@ -165,8 +161,8 @@ new_event_id(TimestampTz now)
 static void
 add_tick(int64 seq, Datum *values, bool *nulls)
 {
-	char	   *snapshot;
-	uint64		xmax;
+	char *snapshot;
+	uint64 xmax;
 
 	nulls[SEG_TICK - 1] = nulls[SEG_TICK_XMAX - 1] = (seq % TICK_EVERY) != 0;
 	if (nulls[SEG_TICK - 1])
@@ -180,7 +176,7 @@ add_tick(int64 seq, Datum *values, bool *nulls)
 static void
 insert_row(Relation rel, Datum *values, bool *nulls)
 {
-	EState	   *estate = CreateExecutorState();
+	EState *estate = CreateExecutorState();
 	ResultRelInfo *rri = makeNode(ResultRelInfo);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 
@@ -199,12 +195,12 @@ static pg_uuid_t *
 publish(const PublishArgs *args)
 {
 	TideOutbox *outbox;
-	Relation	rel;
-	Datum		values[SEG_NATTS] = {0};
-	bool		nulls[SEG_NATTS] = {0};
+	Relation rel;
+	Datum values[SEG_NATTS] = {0};
+	bool nulls[SEG_NATTS] = {0};
 	TimestampTz now = GetCurrentTimestamp();
-	pg_uuid_t  *id = new_event_id(now);
-	int64		seq;
+	pg_uuid_t *id = new_event_id(now);
+	int64 seq;
 
 	PreventCommandIfReadOnly("tide.outbox_publish()");
 	PreventCommandIfParallelMode("tide.outbox_publish()");
@@ -213,10 +209,10 @@ publish(const PublishArgs *args)
 	rel = tide_outbox_open_current(args->outbox, &outbox);
 	check_privilege(outbox);
 	if (!outbox->enabled)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("outbox \"%s\" is disabled", NameStr(outbox->name)),
-				 errhint("Enable it with SELECT tide.outbox_enable('%s').", NameStr(outbox->name))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("outbox \"%s\" is disabled", NameStr(outbox->name)),
+						errhint("Enable it with SELECT tide.outbox_enable('%s').",
+								NameStr(outbox->name))));
 
 	values[SEG_XID - 1] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	seq = nextval_internal(outbox->sequence, false);
@@ -233,15 +229,15 @@ publish(const PublishArgs *args)
 
 	insert_row(rel, values, nulls);
 	tide_wake_at_commit(outbox->wake_slot);
-	table_close(rel, NoLock);	/* the lock stays: no truncation before we end */
+	table_close(rel, NoLock); /* the lock stays: no truncation before we end */
 	return id;
 }
 
 static Datum
 publish_returning_text(const PublishArgs *args)
 {
-	pg_uuid_t  *id = publish(args);
-	char		buf[TIDE_UUID_TEXT + 1];
+	pg_uuid_t *id = publish(args);
+	char buf[TIDE_UUID_TEXT + 1];
 
 	tide_uuid_format(buf, id->data);
 	PG_RETURN_TEXT_P(cstring_to_text(buf));

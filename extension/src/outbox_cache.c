@@ -45,8 +45,8 @@ enum
 };
 
 static HTAB *cache = NULL;
-static Oid	catalog_relid = InvalidOid;
-static uint64 n_changes = 0;	/* invalidations seen; tells a reader that it read too early */
+static Oid catalog_relid = InvalidOid;
+static uint64 n_changes = 0; /* invalidations seen; tells a reader that it read too early */
 
 PG_FUNCTION_INFO_V1(tide_sql_outbox_changed);
 
@@ -77,9 +77,8 @@ Datum
 tide_sql_outbox_changed(PG_FUNCTION_ARGS)
 {
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("tide._outbox_changed() can only be called as a trigger")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("tide._outbox_changed() can only be called as a trigger")));
 	CacheInvalidateRelcache(((TriggerData *) fcinfo->context)->tg_relation);
 	PG_RETURN_POINTER(NULL);
 }
@@ -87,15 +86,14 @@ tide_sql_outbox_changed(PG_FUNCTION_ARGS)
 static Oid
 tide_relation(const char *relname)
 {
-	Oid			schema = get_namespace_oid(TIDE_SCHEMA, false);
-	Oid			relid = get_relname_relid(relname, schema);
+	Oid schema = get_namespace_oid(TIDE_SCHEMA, false);
+	Oid relid = get_relname_relid(relname, schema);
 
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation \"%s.%s\" does not exist", TIDE_SCHEMA, relname),
-				 errhint("The extension pg_tide owns this relation; "
-						 "drop the outbox with tide.outbox_drop() and create it again.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation \"%s.%s\" does not exist", TIDE_SCHEMA, relname),
+						errhint("The extension pg_tide owns this relation; "
+								"drop the outbox with tide.outbox_drop() and create it again.")));
 	return relid;
 }
 
@@ -103,7 +101,7 @@ tide_relation(const char *relname)
 static Oid
 outbox_view(const char *name)
 {
-	char	   *relname = psprintf("%s_outbox", name);
+	char *relname = psprintf("%s_outbox", name);
 
 	truncate_identifier(relname, strlen(relname), false);
 	return tide_relation(relname);
@@ -112,14 +110,14 @@ outbox_view(const char *name)
 static void
 fill_entry(TideOutbox *outbox, HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
+	bool isnull;
 	const char *name = NameStr(outbox->name);
 
 	outbox->id = DatumGetInt32(heap_getattr(tuple, OUTBOX_ID, desc, &isnull));
 	outbox->current = DatumGetInt32(heap_getattr(tuple, OUTBOX_CURRENT, desc, &isnull));
 	outbox->enabled = DatumGetBool(heap_getattr(tuple, OUTBOX_ENABLED, desc, &isnull));
 	outbox->restored = (uint64) DatumGetInt64(heap_getattr(tuple, OUTBOX_SYSTEM, desc, &isnull)) !=
-		GetSystemIdentifier();
+					   GetSystemIdentifier();
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
 		outbox->segments[i] = tide_relation(psprintf("outbox_%d_%d", outbox->id, i));
 	outbox->sequence = tide_relation(psprintf("outbox_%d_seq", outbox->id));
@@ -135,12 +133,12 @@ fill_entry(TideOutbox *outbox, HeapTuple tuple, TupleDesc desc)
 static bool
 load_entry(TideOutbox *outbox)
 {
-	Relation	catalog;
-	Snapshot	snapshot;
+	Relation catalog;
+	Snapshot snapshot;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
-	uint64		changes_before = n_changes;
+	HeapTuple tuple;
+	bool found = false;
+	uint64 changes_before = n_changes;
 
 	catalog_relid = tide_relation("outbox");
 	catalog = table_open(catalog_relid, AccessShareLock);
@@ -148,8 +146,8 @@ load_entry(TideOutbox *outbox)
 	scan = systable_beginscan(catalog, InvalidOid, false, snapshot, 0, NULL);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		Datum		name = heap_getattr(tuple, OUTBOX_NAME, RelationGetDescr(catalog), &isnull);
+		bool isnull;
+		Datum name = heap_getattr(tuple, OUTBOX_NAME, RelationGetDescr(catalog), &isnull);
 
 		if (strcmp(TextDatumGetCString(name), NameStr(outbox->name)) != 0)
 			continue;
@@ -166,7 +164,7 @@ load_entry(TideOutbox *outbox)
 static void
 create_cache(void)
 {
-	HASHCTL		ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(TideOutbox)};
+	HASHCTL ctl = {.keysize = NAMEDATALEN, .entrysize = sizeof(TideOutbox)};
 
 	cache = hash_create("pg_tide outboxes", 16, &ctl, HASH_ELEM | HASH_STRINGS);
 }
@@ -174,19 +172,21 @@ create_cache(void)
 static void
 no_such_outbox(text *name)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("outbox \"%s\" does not exist", text_to_cstring(name)),
-			 errhint("Create it with SELECT tide.outbox_create('name'), or see tide.outbox for what exists.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_UNDEFINED_OBJECT),
+		 errmsg("outbox \"%s\" does not exist", text_to_cstring(name)),
+		 errhint(
+			 "Create it with SELECT tide.outbox_create('name'), or see tide.outbox for what exists.")));
 }
 
 TideOutbox *
 tide_outbox_lookup(text *name)
 {
-	char		key[NAMEDATALEN] = {0};
-	int			len = VARSIZE_ANY_EXHDR(name);
+	char key[NAMEDATALEN] = {0};
+	int len = VARSIZE_ANY_EXHDR(name);
 	TideOutbox *outbox;
-	bool		found;
+	bool found;
 
 	if (len == 0 || len >= NAMEDATALEN)
 		no_such_outbox(name);
@@ -214,7 +214,7 @@ tide_outbox_open_current(text *name, TideOutbox **outbox)
 	for (;;)
 	{
 		TideOutbox *entry = tide_outbox_lookup(name);
-		Relation	rel = try_table_open(entry->segments[entry->current], RowExclusiveLock);
+		Relation rel = try_table_open(entry->segments[entry->current], RowExclusiveLock);
 
 		/* Taking the lock may have told us that the outbox changed: look again. */
 		if (rel != NULL && entry->valid)

@@ -46,8 +46,8 @@ tide_sql_system_identifier(PG_FUNCTION_ARGS)
 Datum
 tide_sql_default_region(PG_FUNCTION_ARGS)
 {
-	uint64		seed[2] = {GetSystemIdentifier(), (uint64) MyDatabaseId};
-	uint64		hash = hash_bytes_extended((const unsigned char *) seed, sizeof(seed), 0);
+	uint64 seed[2] = {GetSystemIdentifier(), (uint64) MyDatabaseId};
+	uint64 hash = hash_bytes_extended((const unsigned char *) seed, sizeof(seed), 0);
 
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf("db-%08x", (uint32) (hash ^ (hash >> 32)))));
 }

@@ -44,16 +44,16 @@ enum
 
 typedef struct TideOutbox
 {
-	NameData	name;			/* hash key */
-	int			id;
-	Oid			segments[TIDE_OUTBOX_SEGMENTS];
-	int			current;		/* index of the segment being written */
-	Oid			sequence;
-	Oid			view;			/* the relation whose privileges rule who may publish and read */
-	uint32		wake_slot;
-	bool		enabled;
-	bool		restored;		/* made under another system identifier: xids mean nothing here */
-	bool		valid;
+	NameData name; /* hash key */
+	int id;
+	Oid segments[TIDE_OUTBOX_SEGMENTS];
+	int current; /* index of the segment being written */
+	Oid sequence;
+	Oid view; /* the relation whose privileges rule who may publish and read */
+	uint32 wake_slot;
+	bool enabled;
+	bool restored; /* made under another system identifier: xids mean nothing here */
+	bool valid;
 } TideOutbox;
 
 extern void tide_outbox_cache_init(void);
@@ -86,4 +86,4 @@ extern bool tide_wake_generation(uint32 slot, uint64 *generation);
 /* When did this transaction commit?  false if it is no longer (or was never) remembered. */
 extern bool tide_commit_time(FullTransactionId xid, TimestampTz *at);
 
-#endif							/* PG_TIDE_H */
+#endif /* PG_TIDE_H */

@@ -42,8 +42,8 @@
 #include "compat.h"
 
 #define N_SLOTS 1024
-#define RING_SIZE 65536			/* commits remembered; a power of two */
-#define MAX_MARKED 8			/* slots one transaction can mark singly */
+#define RING_SIZE 65536 /* commits remembered; a power of two */
+#define MAX_MARKED 8	/* slots one transaction can mark singly */
 #define MAX_WAIT_MS 60000
 
 typedef struct WakeSlot
@@ -61,7 +61,7 @@ typedef struct CommitEntry
 
 typedef struct WakeShared
 {
-	WakeSlot	slots[N_SLOTS];
+	WakeSlot slots[N_SLOTS];
 	CommitEntry ring[RING_SIZE];
 } WakeShared;
 
@@ -71,8 +71,8 @@ static shmem_startup_hook_type prev_startup_hook = NULL;
 
 /* What this transaction will wake when it commits. */
 static uint32 marked[MAX_MARKED];
-static int	n_marked = 0;
-static bool mark_all = false;	/* more than fit */
+static int n_marked = 0;
+static bool mark_all = false; /* more than fit */
 static FullTransactionId marked_xid;
 
 PG_FUNCTION_INFO_V1(tide_sql_wake_wait);
@@ -83,7 +83,7 @@ PG_FUNCTION_INFO_V1(tide_sql_preloaded);
 uint32
 tide_wake_slot(const char *kind, const char *name, int name_len)
 {
-	uint32		hash = hash_bytes((const unsigned char *) name, name_len);
+	uint32 hash = hash_bytes((const unsigned char *) name, name_len);
 
 	return (hash ^ hash_bytes((const unsigned char *) kind, strlen(kind))) % N_SLOTS;
 }
@@ -128,7 +128,7 @@ bool
 tide_commit_time(FullTransactionId xid, TimestampTz *at)
 {
 	CommitEntry *entry;
-	uint64		value = U64FromFullTransactionId(xid);
+	uint64 value = U64FromFullTransactionId(xid);
 
 	if (shared == NULL)
 		return false;
@@ -183,7 +183,7 @@ request_shmem(void)
 static void
 startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	if (prev_startup_hook)
 		prev_startup_hook();
@@ -242,7 +242,7 @@ wait_for_change(WakeSlot *slot, uint64 seen, int timeout_ms)
 	ConditionVariablePrepareToSleep(&slot->changed);
 	while (pg_atomic_read_u64(&slot->generation) == seen)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		long left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
 		if (left <= 0 || ConditionVariableTimedSleep(&slot->changed, left, wait_event()))
 			break;
@@ -260,9 +260,9 @@ Datum
 tide_sql_wake_wait(PG_FUNCTION_ARGS)
 {
 	CallContext *context = (CallContext *) fcinfo->context;
-	uint32		slot;
-	uint64		seen;
-	int			timeout_ms;
+	uint32 slot;
+	uint64 seen;
+	int timeout_ms;
 
 	/* A procedure can't be STRICT. */
 	for (int i = 0; i < 4; i++)
@@ -277,15 +277,16 @@ tide_sql_wake_wait(PG_FUNCTION_ARGS)
 	seen = (uint64) PG_GETARG_INT64(2);
 	timeout_ms = Min(Max(PG_GETARG_INT32(3), 0), MAX_WAIT_MS);
 	if (shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_TIDE_NOT_PRELOADED),
-				 errmsg("waiting for events needs pg_tide in shared_preload_libraries"),
-				 errhint("Add pg_tide to shared_preload_libraries and restart, or poll.")));
+		ereport(ERROR, (errcode(ERRCODE_TIDE_NOT_PRELOADED),
+						errmsg("waiting for events needs pg_tide in shared_preload_libraries"),
+						errhint("Add pg_tide to shared_preload_libraries and restart, or poll.")));
 	if (context == NULL || !IsA(context, CallContext) || context->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("tide.wake_wait cannot run inside a transaction block"),
-				 errhint("CALL it by itself: it commits first, so as to hold no snapshot while it waits.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+			 errmsg("tide.wake_wait cannot run inside a transaction block"),
+			 errhint(
+				 "CALL it by itself: it commits first, so as to hold no snapshot while it waits.")));
 
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	SPI_commit();
@@ -306,7 +307,7 @@ tide_sql_wake(PG_FUNCTION_ARGS)
 Datum
 tide_sql_wake_generation(PG_FUNCTION_ARGS)
 {
-	uint64		generation;
+	uint64 generation;
 
 	if (!tide_wake_generation(slot_of(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1)), &generation))
 		PG_RETURN_NULL();

@@ -69,24 +69,24 @@ PG_FUNCTION_INFO_V1(tide_sql_outbox_unconfirmed);
 /* Where one event of the window is. */
 typedef struct WindowItem
 {
-	int64		seq;
+	int64 seq;
 	ItemPointerData tid;
-	uint16		segment;
+	uint16 segment;
 } WindowItem;
 
 /* The window this session reads at the moment. */
 typedef struct Window
 {
-	MemoryContext context;		/* everything below; NULL: no window */
-	int			outbox_id;
-	char	   *from;			/* snapshots as text, to recognise a continued read */
-	char	   *to;
-	Oid			files[TIDE_OUTBOX_SEGMENTS];
+	MemoryContext context; /* everything below; NULL: no window */
+	int outbox_id;
+	char *from; /* snapshots as text, to recognise a continued read */
+	char *to;
+	Oid files[TIDE_OUTBOX_SEGMENTS];
 	WindowItem *items;
-	size_t		n_items;
-	size_t		max_items;
-	size_t		next;			/* first item not yet handed out */
-	bool		complete;		/* built to the end; an error on the way leaves it false */
+	size_t n_items;
+	size_t max_items;
+	size_t next;   /* first item not yet handed out */
+	bool complete; /* built to the end; an error on the way leaves it false */
 } Window;
 
 static Window window;
@@ -95,9 +95,9 @@ static Window window;
 typedef struct OpenSegments
 {
 	const TideOutbox *outbox;
-	Relation	heaps[TIDE_OUTBOX_SEGMENTS];
-	Relation	xid_indexes[TIDE_OUTBOX_SEGMENTS];
-	Relation	tick_indexes[TIDE_OUTBOX_SEGMENTS];
+	Relation heaps[TIDE_OUTBOX_SEGMENTS];
+	Relation xid_indexes[TIDE_OUTBOX_SEGMENTS];
+	Relation tick_indexes[TIDE_OUTBOX_SEGMENTS];
 } OpenSegments;
 
 /* ---- snapshots ---- */
@@ -105,15 +105,15 @@ typedef struct OpenSegments
 static void
 parse_snapshot(const char *text, TideSnapshot *snapshot)
 {
-	size_t		len = strlen(text);
-	size_t		max_xip = tide_snapshot_max_xip(text, len);
-	uint64	   *xip = palloc_extended(sizeof(uint64) * (max_xip + 1), MCXT_ALLOC_HUGE);
+	size_t len = strlen(text);
+	size_t max_xip = tide_snapshot_max_xip(text, len);
+	uint64 *xip = palloc_extended(sizeof(uint64) * (max_xip + 1), MCXT_ALLOC_HUGE);
 
 	if (!tide_snapshot_parse(text, len, xip, max_xip, snapshot))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not a snapshot", text),
-				 errhint("A snapshot reads xmin:xmax:xip_list, as pg_current_snapshot() prints it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is not a snapshot", text),
+			 errhint("A snapshot reads xmin:xmax:xip_list, as pg_current_snapshot() prints it.")));
 }
 
 /* Writes a snapshot with one more transaction in progress. */
@@ -121,7 +121,7 @@ static char *
 snapshot_without(const TideSnapshot *snapshot, uint64 xid)
 {
 	StringInfoData buf;
-	size_t		before = 0;
+	size_t before = 0;
 
 	while (before < snapshot->n_xip && snapshot->xip[before] < xid)
 		before++;
@@ -143,9 +143,8 @@ snapshot_without(const TideSnapshot *snapshot, uint64 xid)
 char *
 tide_current_snapshot(void)
 {
-	char	   *text = DatumGetCString(DirectFunctionCall1(pg_snapshot_out,
-														DirectFunctionCall1(pg_current_snapshot,
-																			(Datum) 0)));
+	char *text = DatumGetCString(
+		DirectFunctionCall1(pg_snapshot_out, DirectFunctionCall1(pg_current_snapshot, (Datum) 0)));
 	FullTransactionId own = GetTopFullTransactionIdIfAny();
 	TideSnapshot snapshot;
 
@@ -163,22 +162,21 @@ tide_current_snapshot(void)
 static Relation
 open_index_on(Relation heap, AttrNumber column)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, RelationGetIndexList(heap))
+	foreach (lc, RelationGetIndexList(heap))
 	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
 
 		if (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == column)
 			return index;
 		index_close(index, AccessShareLock);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("outbox segment \"%s\" has no valid index on column %d",
-					RelationGetRelationName(heap), column),
-			 errhint("REINDEX TABLE tide.%s, or create the index again.",
-					 RelationGetRelationName(heap))));
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+					errmsg("outbox segment \"%s\" has no valid index on column %d",
+						   RelationGetRelationName(heap), column),
+					errhint("REINDEX TABLE tide.%s, or create the index again.",
+							RelationGetRelationName(heap))));
 }
 
 static void
@@ -208,18 +206,18 @@ close_segments(OpenSegments *segments)
 static Datum
 slot_attr(TupleTableSlot *slot, int attnum)
 {
-	bool		isnull;
+	bool isnull;
 
 	return slot_getattr(slot, attnum, &isnull);
 }
 
 /* Called for each visible row of an index range; returns false to stop the scan. */
-typedef bool (*RowVisitor) (TupleTableSlot *slot, int segment, void *arg);
+typedef bool (*RowVisitor)(TupleTableSlot *slot, int segment, void *arg);
 
 /* Visits the rows of a segment with low <= column < high, in index order. */
 static void
-scan_range(Relation heap, Relation index, int segment, uint64 low, uint64 high,
-		   RowVisitor visit, void *arg)
+scan_range(Relation heap, Relation index, int segment, uint64 low, uint64 high, RowVisitor visit,
+		   void *arg)
 {
 	ScanKeyData keys[2];
 	IndexScanDesc scan;
@@ -243,14 +241,14 @@ scan_range(Relation heap, Relation index, int segment, uint64 low, uint64 high,
 
 /* Visits every row whose transaction was not visible in "from" and has an id below high. */
 static void
-scan_since(const OpenSegments *segments, const TideSnapshot *from, uint64 high,
-		   RowVisitor visit, void *arg)
+scan_since(const OpenSegments *segments, const TideSnapshot *from, uint64 high, RowVisitor visit,
+		   void *arg)
 {
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
 	{
 		if (from->xmax < high)
-			scan_range(segments->heaps[i], segments->xid_indexes[i], i, from->xmax, high,
-					   visit, arg);
+			scan_range(segments->heaps[i], segments->xid_indexes[i], i, from->xmax, high, visit,
+					   arg);
 		for (size_t k = 0; k < from->n_xip; k++)
 			scan_range(segments->heaps[i], segments->xid_indexes[i], i, from->xip[k],
 					   from->xip[k] + 1, visit, arg);
@@ -262,7 +260,7 @@ scan_since(const OpenSegments *segments, const TideSnapshot *from, uint64 high,
 typedef struct TickSearch
 {
 	TideSnapshot earliest;
-	char	   *text;			/* NULL: none found yet */
+	char *text; /* NULL: none found yet */
 } TickSearch;
 
 /* The first visible row in index order is the segment's earliest tick of the range. */
@@ -270,7 +268,7 @@ static bool
 visit_tick(TupleTableSlot *slot, int segment, void *arg)
 {
 	TickSearch *search = arg;
-	char	   *tick_text = TextDatumGetCString(slot_attr(slot, SEG_TICK));
+	char *tick_text = TextDatumGetCString(slot_attr(slot, SEG_TICK));
 	TideSnapshot tick;
 
 	parse_snapshot(tick_text, &tick);
@@ -289,13 +287,13 @@ visit_tick(TupleTableSlot *slot, int segment, void *arg)
 static char *
 choose_end(const OpenSegments *segments, const TideSnapshot *from, char *latest)
 {
-	TickSearch	search = {.text = NULL};
+	TickSearch search = {.text = NULL};
 	TideSnapshot last;
 
 	parse_snapshot(latest, &last);
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
-		scan_range(segments->heaps[i], segments->tick_indexes[i], i, from->xmax + 1,
-				   last.xmax + 1, visit_tick, &search);
+		scan_range(segments->heaps[i], segments->tick_indexes[i], i, from->xmax + 1, last.xmax + 1,
+				   visit_tick, &search);
 	if (search.text != NULL && tide_snapshot_compare(&search.earliest, &last) < 0)
 		return search.text;
 	return latest;
@@ -307,7 +305,7 @@ static bool
 visit_item(TupleTableSlot *slot, int segment, void *arg)
 {
 	const TideSnapshot *to = arg;
-	uint64		xid = U64FromFullTransactionId(DatumGetFullTransactionId(slot_attr(slot, SEG_XID)));
+	uint64 xid = U64FromFullTransactionId(DatumGetFullTransactionId(slot_attr(slot, SEG_XID)));
 	WindowItem *item;
 
 	if (!tide_snapshot_visible(to, xid))
@@ -327,8 +325,8 @@ visit_item(TupleTableSlot *slot, int segment, void *arg)
 static int
 compare_items(const void *a, const void *b)
 {
-	int64		x = ((const WindowItem *) a)->seq;
-	int64		y = ((const WindowItem *) b)->seq;
+	int64 x = ((const WindowItem *) a)->seq;
+	int64 y = ((const WindowItem *) b)->seq;
 
 	return (x > y) - (x < y);
 }
@@ -385,15 +383,15 @@ window_is(const OpenSegments *segments, const char *from, const char *to)
 static void
 seek_window(int64 after)
 {
-	size_t		low = 0;
-	size_t		high = window.n_items;
+	size_t low = 0;
+	size_t high = window.n_items;
 
 	if (window.next > 0 && window.next <= window.n_items &&
 		window.items[window.next - 1].seq == after)
-		return;					/* the usual case: read on */
+		return; /* the usual case: read on */
 	while (low < high)
 	{
-		size_t		mid = low + (high - low) / 2;
+		size_t mid = low + (high - low) / 2;
 
 		if (window.items[mid].seq <= after)
 			low = mid + 1;
@@ -439,7 +437,7 @@ commit_time_us(FullTransactionId xid)
 static Datum
 jsonb_text(Datum value, size_t *bytes)
 {
-	Jsonb	   *jsonb = DatumGetJsonbP(value);
+	Jsonb *jsonb = DatumGetJsonbP(value);
 	StringInfoData buf;
 
 	initStringInfo(&buf);
@@ -449,13 +447,13 @@ jsonb_text(Datum value, size_t *bytes)
 }
 
 /* Fills one output row from a stored one; returns its size in bytes for the batch limit. */
-typedef size_t (*RowFiller) (TupleTableSlot *slot, Datum *values, bool *nulls);
+typedef size_t (*RowFiller)(TupleTableSlot *slot, Datum *values, bool *nulls);
 
 static size_t
 fill_event(TupleTableSlot *slot, Datum *values, bool *nulls)
 {
-	char		id[TIDE_UUID_TEXT + 1];
-	size_t		bytes = 128;
+	char id[TIDE_UUID_TEXT + 1];
+	size_t bytes = 128;
 	FullTransactionId xid;
 
 	slot_getallattrs(slot);
@@ -463,8 +461,8 @@ fill_event(TupleTableSlot *slot, Datum *values, bool *nulls)
 	tide_uuid_format(id, DatumGetUUIDP(slot->tts_values[SEG_EVENT_ID - 1])->data);
 	values[OUT_SEQ] = slot->tts_values[SEG_SEQ - 1];
 	values[OUT_EVENT_ID] = PointerGetDatum(cstring_to_text(id));
-	values[OUT_PUBLISHED] =
-		Int64GetDatum(UNIX_US(DatumGetTimestampTz(slot->tts_values[SEG_PUBLISHED_AT - 1])));
+	values[OUT_PUBLISHED] = Int64GetDatum(
+		UNIX_US(DatumGetTimestampTz(slot->tts_values[SEG_PUBLISHED_AT - 1])));
 	values[OUT_COMMITTED] = Int64GetDatum(commit_time_us(xid));
 	values[OUT_ENTITY] = slot->tts_values[SEG_ENTITY - 1];
 	values[OUT_OP] = slot->tts_values[SEG_OP - 1];
@@ -489,7 +487,7 @@ enum
 static size_t
 fill_id(TupleTableSlot *slot, Datum *values, bool *nulls)
 {
-	char		id[TIDE_UUID_TEXT + 1];
+	char id[TIDE_UUID_TEXT + 1];
 
 	tide_uuid_format(id, DatumGetUUIDP(slot_attr(slot, SEG_EVENT_ID))->data);
 	values[ID_EVENT_ID] = PointerGetDatum(cstring_to_text(id));
@@ -501,8 +499,8 @@ fill_id(TupleTableSlot *slot, Datum *values, bool *nulls)
 static void
 put_trailer(ReturnSetInfo *rsinfo, const char *end, bool more, bool preloaded, uint64 generation)
 {
-	Datum		values[OUT_NATTS] = {0};
-	bool		nulls[OUT_NATTS];
+	Datum values[OUT_NATTS] = {0};
+	bool nulls[OUT_NATTS];
 
 	memset(nulls, true, sizeof(nulls));
 	nulls[OUT_WINDOW_END] = nulls[OUT_MORE] = false;
@@ -521,7 +519,7 @@ put_events(ReturnSetInfo *rsinfo, const OpenSegments *segments, int max_events, 
 	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "pg_tide event",
 													  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(row_context);
-	size_t		bytes = 0;
+	size_t bytes = 0;
 
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
 	{
@@ -533,8 +531,8 @@ put_events(ReturnSetInfo *rsinfo, const OpenSegments *segments, int max_events, 
 	{
 		WindowItem *item = &window.items[window.next++];
 		TupleTableSlot *slot = slots[item->segment];
-		Datum		values[OUT_NATTS] = {0};
-		bool		nulls[OUT_NATTS] = {0};
+		Datum values[OUT_NATTS] = {0};
+		bool nulls[OUT_NATTS] = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		if (!table_tuple_fetch_row_version(segments->heaps[item->segment], &item->tid,
@@ -560,39 +558,37 @@ static void
 check_epoch(text *pipeline, int64 epoch)
 {
 	static SPIPlanPtr plan = NULL;
-	Datum		args[1] = {PointerGetDatum(pipeline)};
-	bool		isnull = true;
-	int64		current = 0;
+	Datum args[1] = {PointerGetDatum(pipeline)};
+	bool isnull = true;
+	int64 current = 0;
 
 	SPI_connect();
 	if (plan == NULL)
 	{
-		Oid			types[1] = {TEXTOID};
+		Oid types[1] = {TEXTOID};
 
 		plan = SPI_prepare("SELECT epoch FROM tide.pipeline WHERE name OPERATOR(pg_catalog.=) $1",
 						   1, types);
 		SPI_keepplan(plan);
 	}
 	if (SPI_execute_plan(plan, args, NULL, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
-		current = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
-											  &isnull));
+		current = DatumGetInt64(
+			SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	if (isnull || current != epoch)
-		ereport(ERROR,
-				(errcode(ERRCODE_TIDE_STALE_OWNER),
-				 errmsg("pipeline \"%s\" is no longer owned with epoch %lld",
-						text_to_cstring(pipeline), (long long) epoch),
-				 errhint("Another relay has taken it over.")));
+		ereport(ERROR, (errcode(ERRCODE_TIDE_STALE_OWNER),
+						errmsg("pipeline \"%s\" is no longer owned with epoch %lld",
+							   text_to_cstring(pipeline), (long long) epoch),
+						errhint("Another relay has taken it over.")));
 }
 
 static void
 check_readable(const TideOutbox *outbox)
 {
 	if (pg_class_aclcheck(outbox->view, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to read outbox \"%s\"", NameStr(outbox->name)),
-				 errhint("The relay's role must be a member of tide_relay.")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied to read outbox \"%s\"", NameStr(outbox->name)),
+						errhint("The relay's role must be a member of tide_relay.")));
 	if (outbox->restored)
 		ereport(ERROR,
 				(errcode(ERRCODE_TIDE_RESTORED),
@@ -612,14 +608,15 @@ check_not_ahead(const TideOutbox *outbox, const TideSnapshot *from)
 	parse_snapshot(tide_current_snapshot(), &current);
 	if (from->xmax <= current.xmax)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_TIDE_TIME_TRAVEL),
-			 errmsg("outbox \"%s\" was read up to transaction %llu, but this server is only at %llu",
-					NameStr(outbox->name), (unsigned long long) from->xmax,
-					(unsigned long long) current.xmax),
-			 errhint("The server was restored to an earlier state. SELECT tide.outbox_rebase('%s') "
-					 "sends again what the outbox still holds; inboxes drop what they have.",
-					 NameStr(outbox->name))));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_TIDE_TIME_TRAVEL),
+		 errmsg("outbox \"%s\" was read up to transaction %llu, but this server is only at %llu",
+				NameStr(outbox->name), (unsigned long long) from->xmax,
+				(unsigned long long) current.xmax),
+		 errhint("The server was restored to an earlier state. SELECT tide.outbox_rebase('%s') "
+				 "sends again what the outbox still holds; inboxes drop what they have.",
+				 NameStr(outbox->name))));
 }
 
 /* ---- entry points ---- */
@@ -629,8 +626,7 @@ required_text(FunctionCallInfo fcinfo, int arg, const char *what)
 {
 	if (PG_ARGISNULL(arg))
 		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", what),
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", what),
 				 errhint("Only the snapshots where reading starts and ends may be left out.")));
 	return PG_GETARG_TEXT_PP(arg);
 }
@@ -657,10 +653,10 @@ tide_sql_outbox_fetch(PG_FUNCTION_ARGS)
 	TideOutbox *outbox;
 	OpenSegments segments;
 	TideSnapshot from;
-	char	   *from_text = optional_text(fcinfo, 3);
-	char	   *to_text = optional_text(fcinfo, 4);
-	uint64		generation = 0;
-	bool		preloaded;
+	char *from_text = optional_text(fcinfo, 3);
+	char *to_text = optional_text(fcinfo, 4);
+	uint64 generation = 0;
+	bool preloaded;
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (!PG_ARGISNULL(0))
@@ -679,7 +675,8 @@ tide_sql_outbox_fetch(PG_FUNCTION_ARGS)
 	if (!window_is(&segments, from_text, to_text))
 		build_window(&segments, from_text, &from, to_text);
 	seek_window(PG_ARGISNULL(5) ? PG_INT64_MIN : PG_GETARG_INT64(5));
-	put_events(rsinfo, &segments, Max(PG_GETARG_INT32(6), 1), Max(PG_GETARG_INT32(7), 1), fill_event);
+	put_events(rsinfo, &segments, Max(PG_GETARG_INT32(6), 1), Max(PG_GETARG_INT32(7), 1),
+			   fill_event);
 	put_trailer(rsinfo, to_text, window.next < window.n_items, preloaded, generation);
 	close_segments(&segments);
 	return (Datum) 0;
@@ -699,10 +696,10 @@ tide_sql_outbox_unconfirmed(PG_FUNCTION_ARGS)
 	TideOutbox *outbox = tide_outbox_lookup(required_text(fcinfo, 0, "the outbox's name"));
 	OpenSegments segments;
 	TideSnapshot from;
-	char	   *from_text = optional_text(fcinfo, 1);
-	char	   *to_text = optional_text(fcinfo, 3);
-	Datum		trailer[ID_NATTS] = {0};
-	bool		nulls[ID_NATTS] = {true, true, false, false};
+	char *from_text = optional_text(fcinfo, 1);
+	char *to_text = optional_text(fcinfo, 3);
+	Datum trailer[ID_NATTS] = {0};
+	bool nulls[ID_NATTS] = {true, true, false, false};
 
 	InitMaterializedSRF(fcinfo, 0);
 	check_readable(outbox);
@@ -727,7 +724,7 @@ tide_sql_outbox_unconfirmed(PG_FUNCTION_ARGS)
 typedef struct OldestSearch
 {
 	TimestampTz oldest;
-	bool		found;
+	bool found;
 } OldestSearch;
 
 /* Index order is transaction order: the first row of a range is about its oldest. */
@@ -748,7 +745,7 @@ Datum
 tide_sql_outbox_oldest_unsent(PG_FUNCTION_ARGS)
 {
 	TideOutbox *outbox = tide_outbox_lookup(required_text(fcinfo, 0, "the outbox's name"));
-	char	   *from_text = optional_text(fcinfo, 1);
+	char *from_text = optional_text(fcinfo, 1);
 	OpenSegments segments;
 	TideSnapshot from;
 	OldestSearch search = {0};

@@ -22,29 +22,29 @@
 #include "pipeline_internal.h"
 #include "queries.h"
 
-#define QUESTION_SIZE 2048		/* events per question */
-#define RESEND_SLICE 64			/* events per repetition: bounds memory */
-#define FIRST_REPEAT_MS 250		/* pause before the same question again, growing … */
-#define MAX_REPEAT_MS 5000		/* … to this */
-#define PATIENCE_MS 10000		/* how long something may be missing before it is sent again */
+#define QUESTION_SIZE 2048	/* events per question */
+#define RESEND_SLICE 64		/* events per repetition: bounds memory */
+#define FIRST_REPEAT_MS 250 /* pause before the same question again, growing … */
+#define MAX_REPEAT_MS 5000	/* … to this */
+#define PATIENCE_MS 10000	/* how long something may be missing before it is sent again */
 #define MAX_REGIONS 64
 
 typedef struct Region
 {
-	char	   *name;
-	bool		has_all;		/* answered the current question with nothing missing */
+	char *name;
+	bool has_all; /* answered the current question with nothing missing */
 } Region;
 
 struct TideConfirmation
 {
-	TideBatch  *question;		/* ids; n_events == 0: none is open */
-	long long	opened_ms;		/* when the question was first asked, or events last sent again */
-	long long	ask_again_ms;
-	int			repeat_ms;
-	Region		regions[MAX_REGIONS];
-	int			n_regions;
-	TideBatch  *again;			/* events to be sent again */
-	TideArena  *arena;			/* answers of one step */
+	TideBatch *question; /* ids; n_events == 0: none is open */
+	long long opened_ms; /* when the question was first asked, or events last sent again */
+	long long ask_again_ms;
+	int repeat_ms;
+	Region regions[MAX_REGIONS];
+	int n_regions;
+	TideBatch *again; /* events to be sent again */
+	TideArena *arena; /* answers of one step */
 };
 
 /* Regions that answered in the past are waited for, also after a restart. */
@@ -52,7 +52,7 @@ static bool
 load_regions(TidePipeline *pipeline, TideConfirmation *c, TideError *err)
 {
 	const char *values[1] = {pipeline->spec.name};
-	PGresult   *res;
+	PGresult *res;
 
 	if (!tide_pipeline_home(pipeline, err) ||
 		!tide_pg_exec(pipeline->home, tide_q_relay_destinations, 1, values, &res, err))
@@ -96,7 +96,7 @@ static bool
 add_region(TidePipeline *pipeline, const char *name, TideError *err)
 {
 	TideConfirmation *c = pipeline->confirmation;
-	char		epoch[24];
+	char epoch[24];
 	const char *values[3] = {pipeline->spec.name, epoch, name};
 
 	if (c->n_regions == MAX_REGIONS)
@@ -174,15 +174,16 @@ send_again(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 {
 	TideConfirmation *c = pipeline->confirmation;
 
-	tide_log(TIDE_LOG_WARN, "region \"%s\" lacks %zu events that the broker had accepted; sending them again",
+	tide_log(TIDE_LOG_WARN,
+			 "region \"%s\" lacks %zu events that the broker had accepted; sending them again",
 			 answer->region.ptr, answer->n_missing);
 	for (size_t i = 0; i < answer->n_missing; i += RESEND_SLICE)
 	{
-		size_t		left = answer->n_missing - i;
+		size_t left = answer->n_missing - i;
 
-		if (!pipeline->source_ops->reread(pipeline->source, c->question->position,
-										  answer->missing + i,
-										  left < RESEND_SLICE ? left : RESEND_SLICE, c->again, err) ||
+		if (!pipeline->source_ops->reread(
+				pipeline->source, c->question->position, answer->missing + i,
+				left < RESEND_SLICE ? left : RESEND_SLICE, c->again, err) ||
 			(c->again->n_events > 0 && !tide_deliver_again(pipeline, c->again, err)))
 			return false;
 	}
@@ -194,7 +195,7 @@ static bool
 take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 {
 	TideConfirmation *c = pipeline->confirmation;
-	Region	   *region = find_region(c, answer->region);
+	Region *region = find_region(c, answer->region);
 
 	if (region == NULL)
 	{
@@ -203,8 +204,7 @@ take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 		region = find_region(c, answer->region);
 	}
 	/* An answer to an earlier question tells nothing about this one. */
-	if (c->question->n_events == 0 ||
-		strcmp(answer->position.ptr, c->question->position.ptr) != 0)
+	if (c->question->n_events == 0 || strcmp(answer->position.ptr, c->question->position.ptr) != 0)
 		return true;
 	if (answer->n_missing == 0)
 	{
@@ -221,12 +221,12 @@ static bool
 take_answers(TidePipeline *pipeline, TideError *err)
 {
 	TideConfirmation *c = pipeline->confirmation;
-	bool		got = true;
+	bool got = true;
 
 	tide_arena_reset(c->arena);
 	while (got)
 	{
-		TideAnswer	answer = {0};
+		TideAnswer answer = {0};
 
 		if (!pipeline->sink_ops->answer(pipeline->sink, c->arena, &answer, &got, 0, err))
 			return false;

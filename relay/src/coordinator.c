@@ -29,7 +29,7 @@
 #include "queries.h"
 
 #define POLL_MS 300
-#define EVICT_MS 1500			/* tide.relay_evict() checks the same */
+#define EVICT_MS 1500 /* tide.relay_evict() checks the same */
 #define RECONNECT_FIRST_MS 100
 #define RECONNECT_MAX_MS 2000
 #define LIVE_MS 10000
@@ -38,46 +38,47 @@
 /* What the database says of one pipeline. */
 typedef struct Row
 {
-	int			id;
+	int id;
 	const char *name;
 	const char *direction;
 	const char *target;
-	json_t	   *config;
-	bool		enabled;
-	int64_t		version;
-	const char *holder_pid;		/* NULL: nobody holds it */
-	long long	holder_idle_ms;
+	json_t *config;
+	bool enabled;
+	int64_t version;
+	const char *holder_pid; /* NULL: nobody holds it */
+	long long holder_idle_ms;
 } Row;
 
 /* One pipeline as this relay knows it. */
 typedef struct Slot
 {
-	int			id;
-	char	   *name;
-	char	   *direction;
-	int64_t		epoch;			/* 0: not ours */
-	TidePipeline *pipeline;		/* NULL: not running here */
-	bool		seen;			/* in the latest answer */
-	bool		draining;
+	int id;
+	char *name;
+	char *direction;
+	int64_t epoch;			/* 0: not ours */
+	TidePipeline *pipeline; /* NULL: not running here */
+	bool enabled;
+	bool seen; /* in the latest answer */
+	bool draining;
 	struct Slot *next;
 } Slot;
 
 struct TideCoordinator
 {
 	const TideCoordinatorOptions *opts;
-	TideStop   *stop;			/* asked to stop */
-	TideStop   *abort;			/* given up waiting */
+	TideStop *stop;	 /* asked to stop */
+	TideStop *abort; /* given up waiting */
 	atomic_bool reload;
-	TidePg	   *pg;
-	int			backend_pid;
-	char	   *region;
+	TidePg *pg;
+	int backend_pid;
+	char *region;
 	TidePipelineEnv env;
 	_Atomic long long heartbeat_ms;
 	_Atomic long long turned_ms;
 	atomic_bool connected;
 	TideMaintenance *maintenance;
-	pthread_mutex_t lock;		/* protects the list against the HTTP threads */
-	Slot	   *slots;
+	pthread_mutex_t lock; /* protects the list against the HTTP threads */
+	Slot *slots;
 };
 
 /* ---- life ---- */
@@ -87,13 +88,17 @@ tide_coordinator_new(const TideCoordinatorOptions *opts, TideError *err)
 {
 	TideCoordinator *coord = tide_zalloc(sizeof(*coord));
 
-	(void) err;
 	coord->opts = opts;
 	coord->stop = tide_stop_new();
 	coord->abort = tide_stop_new();
 	coord->turned_ms = tide_monotonic_ms();
 	pthread_mutex_init(&coord->lock, NULL);
-	return coord;
+	if (coord->stop != NULL && coord->abort != NULL)
+		return coord;
+	tide_coordinator_free(coord);
+	tide_error(err, TIDE_ERR_UNAVAILABLE, "EMFILE",
+			   "no file descriptor is left for the coordinator");
+	return NULL;
 }
 
 static void
@@ -112,7 +117,7 @@ tide_coordinator_free(TideCoordinator *coord)
 		return;
 	while (coord->slots != NULL)
 	{
-		Slot	   *slot = coord->slots;
+		Slot *slot = coord->slots;
 
 		coord->slots = slot->next;
 		free_slot(slot);
@@ -143,7 +148,7 @@ tide_coordinator_reload(TideCoordinator *coord)
 static bool
 read_region(TideCoordinator *coord, TideError *err)
 {
-	PGresult   *res;
+	PGresult *res;
 
 	if (!tide_pg_exec(coord->pg, tide_q_relay_region, 0, NULL, &res, err))
 		return false;
@@ -156,7 +161,8 @@ read_region(TideCoordinator *coord, TideError *err)
 static bool
 connect_home(TideCoordinator *coord, TideError *err)
 {
-	if (!tide_pg_open(coord->opts->conninfo, coord->opts->relay_name, coord->abort, &coord->pg, err))
+	if (!tide_pg_open(coord->opts->conninfo, coord->opts->relay_name, coord->abort, &coord->pg,
+					  err))
 		return false;
 	if (!read_region(coord, err))
 	{
@@ -177,7 +183,7 @@ connect_home(TideCoordinator *coord, TideError *err)
 static bool
 stop_slots(TideCoordinator *coord, bool at_once)
 {
-	bool		all_done = true;
+	bool all_done = true;
 
 	for (Slot *slot = coord->slots; slot != NULL; slot = slot->next)
 	{
@@ -199,7 +205,7 @@ drop_pipelines(TideCoordinator *coord)
 	pthread_mutex_lock(&coord->lock);
 	while (coord->slots != NULL)
 	{
-		Slot	   *slot = coord->slots;
+		Slot *slot = coord->slots;
 
 		coord->slots = slot->next;
 		free_slot(slot);
@@ -223,7 +229,7 @@ disconnect_home(TideCoordinator *coord)
 static Slot *
 find_slot(TideCoordinator *coord, const Row *row)
 {
-	Slot	   *slot = coord->slots;
+	Slot *slot = coord->slots;
 
 	while (slot != NULL && slot->id != row->id)
 		slot = slot->next;
@@ -257,7 +263,7 @@ static bool
 acquire(TideCoordinator *coord, Slot *slot, TideError *err)
 {
 	const char *values[2] = {slot->name, coord->opts->relay_name};
-	PGresult   *res;
+	PGresult *res;
 
 	if (!tide_pg_exec(coord->pg, tide_q_relay_acquire, 2, values, &res, err))
 		return false;
@@ -280,8 +286,8 @@ evict(TideCoordinator *coord, const Row *row, TideError *err)
 static bool
 start_pipeline(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 {
-	TidePipelineSpec spec = {row->name, row->direction, row->target, row->config, row->version,
-	slot->epoch};
+	TidePipelineSpec spec = {row->name,	  row->direction, row->target,
+							 row->config, row->version,	  slot->epoch};
 	TidePipeline *pipeline = tide_pipeline_start(&spec, &coord->env, err);
 
 	if (pipeline == NULL)
@@ -297,7 +303,7 @@ start_pipeline(TideCoordinator *coord, Slot *slot, const Row *row, TideError *er
 static bool
 claim(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 {
-	bool		held = row->holder_pid != NULL && strtoll(row->holder_pid, NULL, 10) != coord->backend_pid;
+	bool held = row->holder_pid != NULL && strtoll(row->holder_pid, NULL, 10) != coord->backend_pid;
 
 	if (held && row->holder_idle_ms > EVICT_MS && !evict(coord, row, err))
 		return false;
@@ -312,8 +318,8 @@ static bool
 write_news(TideCoordinator *coord, Slot *slot, TideError *err)
 {
 	TidePipelineState state;
-	TideError	error;
-	char		epoch[24];
+	TideError error;
+	char epoch[24];
 	const char *values[5] = {slot->name, epoch, NULL, NULL, NULL};
 
 	if (!tide_pipeline_news(slot->pipeline, &state, &error))
@@ -346,7 +352,7 @@ static bool
 should_run(const Slot *slot, const Row *row)
 {
 	return row->enabled &&
-		(slot->pipeline == NULL || tide_pipeline_spec(slot->pipeline)->version == row->version);
+		   (slot->pipeline == NULL || tide_pipeline_spec(slot->pipeline)->version == row->version);
 }
 
 /* Brings one pipeline a step closer to what the database wants. */
@@ -359,7 +365,8 @@ reconcile(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 		return !row->enabled || claim(coord, slot, row, err);
 	if (!should_run(slot, row) && !slot->draining)
 	{
-		tide_log(TIDE_LOG_INFO, "pipeline \"%s\" was %s", row->name, row->enabled ? "changed" : "disabled");
+		tide_log(TIDE_LOG_INFO, "pipeline \"%s\" was %s", row->name,
+				 row->enabled ? "changed" : "disabled");
 		slot->draining = true;
 		tide_pipeline_drain(slot->pipeline);
 	}
@@ -386,21 +393,23 @@ read_row(const PGresult *res, int i, Row *row)
 static bool
 reconcile_rows(TideCoordinator *coord, const PGresult *res, TideError *err)
 {
-	bool		ok = true;
+	bool ok = true;
 
 	for (int i = 0; ok && i < PQntuples(res); i++)
 	{
-		Row			row;
-		Slot	   *slot;
+		Row row;
+		Slot *slot;
 
 		read_row(res, i, &row);
 		slot = find_slot(coord, &row);
 		slot->seen = true;
+		slot->enabled = row.enabled;
 		if (!reconcile(coord, slot, &row, err))
 		{
 			ok = PQstatus(tide_pg_conn(coord->pg)) == CONNECTION_OK;
 			if (ok)
-				tide_log_error(TIDE_LOG_ERROR, err, "pipeline \"%s\" could not be looked after", row.name);
+				tide_log_error(TIDE_LOG_ERROR, err, "pipeline \"%s\" could not be looked after",
+							   row.name);
 		}
 		json_decref(row.config);
 	}
@@ -411,11 +420,11 @@ reconcile_rows(TideCoordinator *coord, const PGresult *res, TideError *err)
 static bool
 drop_deleted(TideCoordinator *coord)
 {
-	Slot	  **link = &coord->slots;
+	Slot **link = &coord->slots;
 
 	while (*link != NULL)
 	{
-		Slot	   *slot = *link;
+		Slot *slot = *link;
 
 		if (slot->seen)
 		{
@@ -439,9 +448,9 @@ drop_deleted(TideCoordinator *coord)
 static bool
 turn(TideCoordinator *coord, TideError *err)
 {
-	long long	before = tide_monotonic_ms();
-	PGresult   *res;
-	bool		ok;
+	long long before = tide_monotonic_ms();
+	PGresult *res;
+	bool ok;
 
 	if (!tide_pg_exec(coord->pg, tide_q_relay_poll, 0, NULL, &res, err))
 		return false;
@@ -470,7 +479,7 @@ pause_between_turns(TideCoordinator *coord)
 static bool
 serve(TideCoordinator *coord, TideError *err)
 {
-	int			pause = RECONNECT_FIRST_MS;
+	int pause = RECONNECT_FIRST_MS;
 
 	while (!tide_stop_requested(coord->stop))
 	{
@@ -489,7 +498,8 @@ serve(TideCoordinator *coord, TideError *err)
 			pause_between_turns(coord);
 			continue;
 		}
-		tide_log_error(TIDE_LOG_WARN, err, "lost the home database; all pipelines stop until it is back");
+		tide_log_error(TIDE_LOG_WARN, err,
+					   "lost the home database; all pipelines stop until it is back");
 		disconnect_home(coord);
 	}
 	tide_error_clear(err);
@@ -500,20 +510,22 @@ serve(TideCoordinator *coord, TideError *err)
 static bool
 drain(TideCoordinator *coord, TideError *err)
 {
-	long long	end = tide_monotonic_ms() + coord->opts->drain_timeout_ms;
+	long long end = tide_monotonic_ms() + coord->opts->drain_timeout_ms;
 
 	while (!stop_slots(coord, false))
 	{
-		TideError	ignored = {0};
+		TideError ignored = {0};
 
 		if (tide_monotonic_ms() > end)
 		{
 			drop_pipelines(coord);
-			return tide_error(err, TIDE_ERR_TIMEOUT, "",
-							  "not everything in flight was finished within %d ms; it comes again after a restart",
-							  coord->opts->drain_timeout_ms);
+			return tide_error(
+				err, TIDE_ERR_TIMEOUT, "",
+				"not everything in flight was finished within %d ms; it comes again after a restart",
+				coord->opts->drain_timeout_ms);
 		}
-		if (coord->pg != NULL && tide_pg_exec(coord->pg, tide_q_relay_alive, 0, NULL, NULL, &ignored))
+		if (coord->pg != NULL &&
+			tide_pg_exec(coord->pg, tide_q_relay_alive, 0, NULL, NULL, &ignored))
 			atomic_store(&coord->heartbeat_ms, tide_monotonic_ms());
 		(void) tide_stop_sleep(coord->abort, DRAIN_POLL_MS);
 	}
@@ -523,7 +535,7 @@ drain(TideCoordinator *coord, TideError *err)
 static void
 say_goodbye(TideCoordinator *coord)
 {
-	TideError	ignored;
+	TideError ignored;
 
 	for (Slot *slot = coord->slots; slot != NULL && coord->pg != NULL; slot = slot->next)
 	{
@@ -535,7 +547,7 @@ say_goodbye(TideCoordinator *coord)
 bool
 tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
-	bool		ok;
+	bool ok;
 
 	coord->maintenance = tide_maintenance_start(coord->opts->conninfo);
 	ok = serve(coord, err);
@@ -553,12 +565,21 @@ tide_coordinator_live(TideCoordinator *coord)
 	return tide_monotonic_ms() - atomic_load(&coord->turned_ms) < LIVE_MS;
 }
 
+/* As tide.pipelines names it: ours as it is, else why it is not. */
+static const char *
+slot_state(const Slot *slot)
+{
+	if (slot->pipeline != NULL)
+		return tide_pipeline_state_name(tide_pipeline_state(slot->pipeline));
+	return slot->enabled ? "waiting" : "disabled";
+}
+
 void
 tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 {
 	static const TideMetrics none;
 	TideMetricsEntry *entries;
-	size_t		n = 0;
+	size_t n = 0;
 
 	pthread_mutex_lock(&coord->lock);
 	for (Slot *slot = coord->slots; slot != NULL; slot = slot->next)
@@ -572,8 +593,7 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 		entry->pipeline = slot->name;
 		entry->direction = slot->direction;
 		entry->owned = slot->pipeline != NULL;
-		entry->state = entry->owned ? tide_pipeline_state_name(tide_pipeline_state(slot->pipeline)) :
-			"waiting";
+		entry->state = slot_state(slot);
 		entry->metrics = entry->owned ? tide_pipeline_metrics(slot->pipeline) : &none;
 	}
 	tide_metrics_write(out, entries, n, coord->region ? coord->region : "", TIDE_VERSION);
@@ -584,18 +604,15 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 bool
 tide_coordinator_ready(TideCoordinator *coord, FILE *out)
 {
-	json_t	   *body = json_object();
-	json_t	   *pipelines = json_object();
-	bool		ready = atomic_load(&coord->connected);
+	json_t *body = json_object();
+	json_t *pipelines = json_object();
+	bool ready = atomic_load(&coord->connected);
 
 	json_object_set_new(body, "connected", json_boolean(ready));
 	pthread_mutex_lock(&coord->lock);
 	for (Slot *slot = coord->slots; slot != NULL; slot = slot->next)
 	{
-		const char *state = slot->pipeline ?
-			tide_pipeline_state_name(tide_pipeline_state(slot->pipeline)) : "waiting";
-
-		json_object_set_new(pipelines, slot->name, json_string(state));
+		json_object_set_new(pipelines, slot->name, json_string(slot_state(slot)));
 		/* Not open yet and not failing either: still on its way. */
 		if (slot->pipeline != NULL && !tide_pipeline_was_open(slot->pipeline) &&
 			tide_pipeline_state(slot->pipeline) == TIDE_STARTING)

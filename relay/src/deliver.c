@@ -33,21 +33,23 @@ wait_for_lease(TidePipeline *pipeline, TideError *err)
 static bool
 dead_letter(TidePipeline *pipeline, const TideEvent *event, TideError *err)
 {
-	char		epoch[24];
+	char epoch[24];
 	const TideError *why = event->reject;
-	const char *values[12] = {pipeline->spec.name, epoch, event->id.ptr, event->origin.ptr,
-		event->outbox.ptr, event->entity.ptr, event->op.ptr, event->key.ptr, event->payload.ptr,
-	event->headers.ptr, why->code, why->message};
-	int			lengths[12] = {0};
-	int			formats[12] = {0};
+	const char *values[12] = {
+		pipeline->spec.name, epoch,			event->id.ptr,	event->origin.ptr,	event->outbox.ptr,
+		event->entity.ptr,	 event->op.ptr, event->key.ptr, event->payload.ptr, event->headers.ptr,
+		why->code,			 why->message};
+	int lengths[12] = {0};
+	int formats[12] = {0};
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
 	lengths[8] = (int) event->payload.len;
-	formats[8] = 1;				/* bytea: it may be anything but valid */
+	formats[8] = 1; /* bytea: it may be anything but valid */
 	tide_log_error(TIDE_LOG_WARN, why, "event %s goes to the dead letters", event->id.ptr);
 	return tide_pipeline_home(pipeline, err) &&
-		tide_pg_start(pipeline->home, tide_q_dead_letter_add, 12, values, lengths, formats, err) &&
-		tide_pg_finish(pipeline->home, -1, NULL, err);
+		   tide_pg_start(pipeline->home, tide_q_dead_letter_add, 12, values, lengths, formats,
+						 err) &&
+		   tide_pg_finish(pipeline->home, -1, NULL, err);
 }
 
 static bool
@@ -81,8 +83,8 @@ reject(TideBatch *batch, TideEvent *event, const TideError *err)
 static bool
 deliver_part(TidePipeline *pipeline, TideBatch *batch, size_t from, size_t to, TideError *err)
 {
-	TideBatch	part = *batch;
-	size_t		middle = from + (to - from) / 2;
+	TideBatch part = *batch;
+	size_t middle = from + (to - from) / 2;
 
 	part.events = batch->events + from;
 	part.n_events = to - from;
@@ -107,7 +109,7 @@ deliver_part(TidePipeline *pipeline, TideBatch *batch, size_t from, size_t to, T
 	}
 	tide_error_clear(err);
 	return deliver_part(pipeline, batch, from, middle, err) &&
-		deliver_part(pipeline, batch, middle, to, err);
+		   deliver_part(pipeline, batch, middle, to, err);
 }
 
 /* ---- counting ---- */
@@ -115,7 +117,7 @@ deliver_part(TidePipeline *pipeline, TideBatch *batch, size_t from, size_t to, T
 static void
 count_batch(TidePipeline *pipeline, const TideBatch *batch)
 {
-	long long	now = tide_wall_us();
+	long long now = tide_wall_us();
 	TideMetrics *m = &pipeline->metrics;
 
 	tide_count(m, TIDE_BATCHES, 1);
@@ -127,7 +129,7 @@ count_batch(TidePipeline *pipeline, const TideBatch *batch)
 	for (size_t i = 0; i < batch->n_events; i++)
 	{
 		const TideEvent *event = &batch->events[i];
-		int64_t		since = event->committed_us ? event->committed_us : event->published_us;
+		int64_t since = event->committed_us ? event->committed_us : event->published_us;
 
 		if (since != 0 && event->reject == NULL)
 			tide_histogram_add(&m->commit_to_delivered, now > since ? now - since : 0);

@@ -14,8 +14,8 @@
 #include "pipeline_internal.h"
 #include "queries.h"
 
-#define EVENTS_PER_CALL "50"	/* how many events until drains and new settings are looked at */
-#define WAIT_MS "400"			/* also how soon an event whose back-off ended is noticed */
+#define EVENTS_PER_CALL "50" /* how many events until drains and new settings are looked at */
+#define WAIT_MS "400"		 /* also how soon an event whose back-off ended is noticed */
 #define WAIT_SLICE_MS 50
 #define FIRST_POLL_MS 5
 #define MAX_POLL_MS 250
@@ -23,18 +23,18 @@
 /* What one call to the handler left behind. */
 typedef struct HandlerRound
 {
-	bool		more;			/* something can be done right now */
-	char		generation[24]; /* "" when the server can't wake us */
+	bool more;			 /* something can be done right now */
+	char generation[24]; /* "" when the server can't wake us */
 } HandlerRound;
 
 static bool
 call_handler(TidePipeline *pipeline, TidePg *pg, HandlerRound *round, TideError *err)
 {
-	char		epoch[24];
+	char epoch[24];
 	const char *values[4] = {pipeline->spec.target, pipeline->spec.name, epoch, EVENTS_PER_CALL};
-	PGresult   *res;
+	PGresult *res;
 	const char *generation;
-	uint64_t	done;
+	uint64_t done;
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
 	if (!tide_pg_exec(pg, tide_q_inbox_run_handler, 4, values, &res, err))
@@ -73,7 +73,7 @@ wait_for_work(TidePipeline *pipeline, TidePg *pg, const HandlerRound *round, int
 			return false;
 		tide_error_clear(err);
 		if (tide_stop_requested(pipeline->drain))
-			return true;		/* the connection is closed next, which ends the wait */
+			return true; /* the connection is closed next, which ends the wait */
 	}
 	return true;
 }
@@ -81,7 +81,7 @@ wait_for_work(TidePipeline *pipeline, TidePg *pg, const HandlerRound *round, int
 static bool
 serve(TidePipeline *pipeline, TidePg *pg, TideError *err)
 {
-	int			poll_ms = FIRST_POLL_MS;
+	int poll_ms = FIRST_POLL_MS;
 
 	while (!tide_stop_requested(pipeline->drain))
 	{
@@ -101,13 +101,13 @@ serve(TidePipeline *pipeline, TidePg *pg, TideError *err)
 bool
 tide_handler_run(TidePipeline *pipeline, TideError *err)
 {
-	TidePg	   *pg = NULL;
-	bool		ok;
+	TidePg *pg = NULL;
+	bool ok;
 
 	if (!tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &pg, err))
 		return false;
 	ok = tide_pg_prepare(pg, tide_q_inbox_run_handler, err) &&
-		tide_pg_prepare(pg, tide_q_wake_wait, err);
+		 tide_pg_prepare(pg, tide_q_wake_wait, err);
 	if (ok)
 	{
 		atomic_store(&pipeline->was_open, true);

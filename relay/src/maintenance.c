@@ -17,15 +17,15 @@
 struct TideMaintenance
 {
 	const char *conninfo;
-	TideStop   *stop;
-	pthread_t	thread;
+	TideStop *stop;
+	pthread_t thread;
 };
 
 static bool
 maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 {
-	TidePg	   *pg;
-	bool		ok;
+	TidePg *pg;
+	bool ok;
 
 	if (!tide_pg_open(maintenance->conninfo, "maintenance", maintenance->stop, &pg, err))
 		return false;
@@ -40,11 +40,11 @@ static void *
 maintenance_thread(void *arg)
 {
 	TideMaintenance *maintenance = arg;
-	char		last[sizeof(((TideError *) 0)->message)] = "";
+	char last[sizeof(((TideError *) 0)->message)] = "";
 
 	while (!tide_stop_requested(maintenance->stop))
 	{
-		TideError	err = {0};
+		TideError err = {0};
 
 		if (!maintain_until_stopped(maintenance, &err) && err.class != TIDE_ERR_STOPPED)
 		{

@@ -12,6 +12,6 @@ typedef struct TideMaintenance TideMaintenance;
 
 /* conninfo is borrowed.  NULL if no thread could be started (logged). */
 extern TideMaintenance *tide_maintenance_start(const char *conninfo);
-extern void tide_maintenance_stop(TideMaintenance *maintenance);	/* waits; NULL is fine */
+extern void tide_maintenance_stop(TideMaintenance *maintenance); /* waits; NULL is fine */
 
-#endif							/* TIDE_MAINTENANCE_H */
+#endif /* TIDE_MAINTENANCE_H */

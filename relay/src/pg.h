@@ -36,7 +36,7 @@ extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *
  * tide_pg_finish with timeout_ms >= 0: false with TIDE_ERR_TIMEOUT if nothing
  * came; the statement goes on and finish may be called again.  On a stop
  * request the statement is cancelled and TIDE_ERR_STOPPED returned.
- * *broken: the connection is of no use any more.
+ * A connection that broke answers TIDE_ERR_UNAVAILABLE from then on: close it.
  */
 extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
 						  const int *lengths, const int *formats, TideError *err);

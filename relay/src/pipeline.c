@@ -6,6 +6,7 @@
  * error, pauses with jitter.  Everything it knows about progress is in the
  * database; a pipeline can be dropped at any point and started anywhere else.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -14,17 +15,14 @@
 #include "mem.h"
 #include "pipeline_internal.h"
 
-#define WAIT_MS 500				/* how long the loop waits for events before it looks around */
+#define WAIT_MS 500 /* how long the loop waits for events before it looks around */
 #define FIRST_PAUSE_MS 100
-#define MAX_PAUSE_MS 3000		/* after failures that pass by themselves */
-#define MAX_FAILED_PAUSE_MS 15000	/* after those that need somebody */
+#define MAX_PAUSE_MS 3000		  /* after failures that pass by themselves */
+#define MAX_FAILED_PAUSE_MS 15000 /* after those that need somebody */
 
 static const char *const state_names[TIDE_N_STATES] = {
-	[TIDE_STARTING] = "starting",
-	[TIDE_RUNNING] = "running",
-	[TIDE_RETRYING] = "retrying",
-	[TIDE_FAILED] = "failed",
-	[TIDE_STOPPED] = "stopped",
+	[TIDE_STARTING] = "starting", [TIDE_RUNNING] = "running", [TIDE_RETRYING] = "retrying",
+	[TIDE_FAILED] = "failed",	  [TIDE_STOPPED] = "stopped",
 };
 
 /* Which state may follow which. */
@@ -69,7 +67,7 @@ tide_pipeline_state(const TidePipeline *pipeline)
 bool
 tide_pipeline_news(TidePipeline *pipeline, TidePipelineState *state, TideError *error)
 {
-	bool		news;
+	bool news;
 
 	pthread_mutex_lock(&pipeline->lock);
 	news = pipeline->news;
@@ -109,15 +107,14 @@ tide_pipeline_spec(const TidePipeline *pipeline)
 bool
 tide_pipeline_home(TidePipeline *pipeline, TideError *err)
 {
-	return pipeline->home != NULL ||
-		tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort,
-					 &pipeline->home, err);
+	return pipeline->home != NULL || tide_pg_open(pipeline->env->conninfo, pipeline->spec.name,
+												  pipeline->abort, &pipeline->home, err);
 }
 
 static bool
 find_connectors(TidePipeline *pipeline, TideError *err)
 {
-	bool		outbound = strcmp(pipeline->spec.direction, "outbox") == 0;
+	bool outbound = strcmp(pipeline->spec.direction, "outbox") == 0;
 	const char *key = outbound ? "sink_type" : "source_type";
 	const char *type = json_string_value(json_object_get(pipeline->spec.config, key));
 
@@ -167,7 +164,7 @@ close_connectors(TidePipeline *pipeline)
 static void
 swap_batches(TidePipeline *pipeline)
 {
-	TideBatch  *batch = pipeline->current;
+	TideBatch *batch = pipeline->current;
 
 	pipeline->current = pipeline->next;
 	pipeline->next = batch;
@@ -211,7 +208,7 @@ move_events(TidePipeline *pipeline, TideError *err)
 static bool
 run_once(TidePipeline *pipeline, TideError *err)
 {
-	bool		ok;
+	bool ok;
 
 	tide_pipeline_set_state(pipeline, TIDE_STARTING, NULL);
 	pipeline->progressed = false;
@@ -242,9 +239,12 @@ report_failure(TidePipeline *pipeline, const TideError *err, bool retryable, boo
 {
 	tide_count(&pipeline->metrics, TIDE_RETRIES, 1);
 	tide_pipeline_set_state(pipeline, retryable ? TIDE_RETRYING : TIDE_FAILED, err);
-	tide_log_error(repeated ? TIDE_LOG_DEBUG : retryable ? TIDE_LOG_WARN : TIDE_LOG_ERROR, err,
-				   retryable ? "the pipeline is interrupted; trying again" :
-				   "the pipeline can't go on without a change");
+	tide_log_error(repeated	   ? TIDE_LOG_DEBUG
+				   : retryable ? TIDE_LOG_WARN
+							   : TIDE_LOG_ERROR,
+				   err,
+				   retryable ? "the pipeline is interrupted; trying again"
+							 : "the pipeline can't go on without a change");
 }
 
 static bool
@@ -256,14 +256,14 @@ same_failure(const TideError *a, const TideError *b)
 static void
 run_until_stopped(TidePipeline *pipeline)
 {
-	unsigned	seed = (unsigned) time(NULL) ^ (unsigned) (uintptr_t) pipeline;
-	int			pause = FIRST_PAUSE_MS;
-	TideError	previous = {0};
+	unsigned seed = (unsigned) time(NULL) ^ (unsigned) (uintptr_t) pipeline;
+	int pause = FIRST_PAUSE_MS;
+	TideError previous = {0};
 
 	while (!tide_stop_requested(pipeline->drain))
 	{
-		TideError	err = {0};
-		bool		retryable;
+		TideError err = {0};
+		bool retryable;
 
 		if (run_once(pipeline, &err) || err.class == TIDE_ERR_STOPPED)
 			break;
@@ -278,8 +278,9 @@ run_until_stopped(TidePipeline *pipeline)
 		report_failure(pipeline, &err, retryable, same_failure(&err, &previous));
 		previous = err;
 		(void) tide_stop_sleep(pipeline->drain, jitter(pause, &seed));
-		pause = pause * 2 < (retryable ? MAX_PAUSE_MS : MAX_FAILED_PAUSE_MS) ? pause * 2 :
-			(retryable ? MAX_PAUSE_MS : MAX_FAILED_PAUSE_MS);
+		pause = pause * 2 < (retryable ? MAX_PAUSE_MS : MAX_FAILED_PAUSE_MS)
+					? pause * 2
+					: (retryable ? MAX_PAUSE_MS : MAX_FAILED_PAUSE_MS);
 	}
 }
 
@@ -342,7 +343,7 @@ TidePipeline *
 tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env, TideError *err)
 {
 	TidePipeline *pipeline = tide_zalloc(sizeof(*pipeline));
-	int			rc;
+	int rc = EMFILE;
 
 	pipeline->spec = *spec;
 	pipeline->spec.name = tide_strdup(spec->name);
@@ -356,7 +357,8 @@ tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env, Ti
 	pthread_mutex_init(&pipeline->lock, NULL);
 	fill_info(pipeline, &pipeline->source_info, pipeline->drain);
 	fill_info(pipeline, &pipeline->sink_info, pipeline->abort);
-	rc = pthread_create(&pipeline->thread, NULL, pipeline_thread, pipeline);
+	if (pipeline->drain != NULL && pipeline->abort != NULL)
+		rc = pthread_create(&pipeline->thread, NULL, pipeline_thread, pipeline);
 	if (rc == 0)
 		return pipeline;
 	tide_error(err, TIDE_ERR_UNAVAILABLE, "", "could not start a thread for pipeline \"%s\": %s",

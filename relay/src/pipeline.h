@@ -19,11 +19,11 @@
 
 typedef enum TidePipelineState
 {
-	TIDE_STARTING,				/* opening source and sink */
+	TIDE_STARTING, /* opening source and sink */
 	TIDE_RUNNING,
-	TIDE_RETRYING,				/* failed in a way that may pass; pausing before the next attempt */
-	TIDE_FAILED,				/* needs somebody's action; tried again now and then */
-	TIDE_STOPPED,				/* the thread is done */
+	TIDE_RETRYING, /* failed in a way that may pass; pausing before the next attempt */
+	TIDE_FAILED,   /* needs somebody's action; tried again now and then */
+	TIDE_STOPPED,  /* the thread is done */
 	TIDE_N_STATES
 } TidePipelineState;
 
@@ -33,11 +33,11 @@ extern const char *tide_pipeline_state_name(TidePipelineState state);
 typedef struct TidePipelineSpec
 {
 	const char *name;
-	const char *direction;		/* "outbox", "inbox" or "handler" */
-	const char *target;			/* local outbox or inbox */
-	json_t	   *config;			/* borrowed; a reference is taken */
-	int64_t		version;		/* of the configuration */
-	int64_t		epoch;			/* of our ownership */
+	const char *direction; /* "outbox", "inbox" or "handler" */
+	const char *target;	   /* local outbox or inbox */
+	json_t *config;		   /* borrowed; a reference is taken */
+	int64_t version;	   /* of the configuration */
+	int64_t epoch;		   /* of our ownership */
 } TidePipelineSpec;
 
 /* What it runs in.  Borrowed; outlives the pipeline. */
@@ -51,8 +51,8 @@ typedef struct TidePipelineEnv
 
 typedef struct TidePipeline TidePipeline;
 
-extern TidePipeline *tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env,
-										 TideError *err);
+extern TidePipeline *
+tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env, TideError *err);
 
 /* Bring what is in flight to an end, then stop.  Returns at once. */
 extern void tide_pipeline_drain(TidePipeline *pipeline);
@@ -78,4 +78,4 @@ extern bool tide_pipeline_news(TidePipeline *pipeline, TidePipelineState *state,
 /* How long our word to the database counts; a spare may take over soon after. */
 #define TIDE_LEASE_MS 1200
 
-#endif							/* TIDE_PIPELINE_H */
+#endif /* TIDE_PIPELINE_H */

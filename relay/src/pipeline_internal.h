@@ -14,18 +14,18 @@ typedef struct TideConfirmation TideConfirmation;
 
 struct TidePipeline
 {
-	TidePipelineSpec spec;		/* own copies */
+	TidePipelineSpec spec; /* own copies */
 	const TidePipelineEnv *env;
-	pthread_t	thread;
-	TideStop   *drain;			/* take nothing new */
-	TideStop   *abort;			/* leave everything */
+	pthread_t thread;
+	TideStop *drain; /* take nothing new */
+	TideStop *abort; /* leave everything */
 	TideMetrics metrics;
 
 	/* Shared with the coordinator. */
-	pthread_mutex_t lock;		/* protects the next three */
+	pthread_mutex_t lock; /* protects the next three */
 	TidePipelineState state;
-	TideError	error;
-	bool		news;
+	TideError error;
+	bool news;
 	atomic_bool finished;
 	atomic_bool was_open;
 
@@ -35,17 +35,17 @@ struct TidePipeline
 	const TideSourceOps *source_ops;
 	const TideSinkOps *sink_ops;
 	TideSource *source;
-	TideSink   *sink;
-	TidePg	   *home;			/* for what is rare; see tide_pipeline_home */
-	TideBatch  *current;
-	TideBatch  *next;
+	TideSink *sink;
+	TidePg *home; /* for what is rare; see tide_pipeline_home */
+	TideBatch *current;
+	TideBatch *next;
 	TideConfirmation *confirmation; /* NULL: the sink's acceptance is a commit */
-	bool		progressed;		/* something was delivered since the source and sink were opened */
+	bool progressed; /* something was delivered since the source and sink were opened */
 };
 
 /* The one place where a pipeline's state changes. */
-extern void tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state,
-									const TideError *error);
+extern void
+tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state, const TideError *error);
 
 /* Opens pipeline->home, a connection for what is rare, if it is not open yet. */
 extern bool tide_pipeline_home(TidePipeline *pipeline, TideError *err);
@@ -65,9 +65,9 @@ extern bool tide_deliver_finish(TidePipeline *pipeline, TideBatch *batch, TideEr
 extern bool tide_deliver_again(TidePipeline *pipeline, TideBatch *batch, TideError *err);
 
 /* confirm.c: one step of asking destinations what they have; never waits long. */
-extern bool tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation,
-								   TideError *err);
+extern bool
+tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation, TideError *err);
 extern void tide_confirmation_free(TideConfirmation *confirmation);
 extern bool tide_confirmation_step(TidePipeline *pipeline, TideError *err);
 
-#endif							/* TIDE_PIPELINE_INTERNAL_H */
+#endif /* TIDE_PIPELINE_INTERNAL_H */

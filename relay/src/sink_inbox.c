@@ -44,18 +44,17 @@ enum
 #define N_ARRAYS (P_COMMITTED - P_IDS + 1)
 
 static const TideArrayType array_types[N_ARRAYS] = {
-	TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT,
-	TIDE_ARRAY_TEXT, TIDE_ARRAY_JSONB, TIDE_ARRAY_JSONB, TIDE_ARRAY_INT8, TIDE_ARRAY_INT8
-};
+	TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT,  TIDE_ARRAY_TEXT,	 TIDE_ARRAY_TEXT, TIDE_ARRAY_TEXT,
+	TIDE_ARRAY_TEXT, TIDE_ARRAY_JSONB, TIDE_ARRAY_JSONB, TIDE_ARRAY_INT8, TIDE_ARRAY_INT8};
 
 struct TideSink
 {
 	const TidePipelineInfo *info;
-	TidePg	   *pg;
+	TidePg *pg;
 	const char *inbox;
-	const char *source_region;	/* NULL: the inbox is at home */
-	char		epoch[24];
-	TideArray  *arrays[N_ARRAYS];
+	const char *source_region; /* NULL: the inbox is at home */
+	char epoch[24];
+	TideArray *arrays[N_ARRAYS];
 };
 
 static void
@@ -72,11 +71,12 @@ static bool
 connect_remote(TideSink *sink, TideError *err)
 {
 	const char *conninfo = json_string_value(json_object_get(sink->info->config, "conninfo"));
-	char	   *resolved = NULL;
-	bool		ok;
+	char *resolved = NULL;
+	bool ok;
 
 	if (conninfo == NULL)
-		return tide_error(err, TIDE_ERR_CONFIG, "", "pipeline \"%s\" has no conninfo", sink->info->name);
+		return tide_error(err, TIDE_ERR_CONFIG, "", "pipeline \"%s\" has no conninfo",
+						  sink->info->name);
 	if (tide_secret_is_reference(conninfo))
 	{
 		if (!tide_secret_resolve(conninfo, "conninfo", &resolved, NULL, err))
@@ -91,8 +91,8 @@ connect_remote(TideSink *sink, TideError *err)
 static bool
 inbox_open(const TidePipelineInfo *info, TideSink **result, TideError *err)
 {
-	TideSink   *sink = tide_zalloc(sizeof(*sink));
-	bool		remote = json_object_get(info->config, "sink_type") != NULL;
+	TideSink *sink = tide_zalloc(sizeof(*sink));
+	bool remote = json_object_get(info->config, "sink_type") != NULL;
 
 	sink->info = info;
 	snprintf(sink->epoch, sizeof(sink->epoch), "%lld", (long long) info->epoch);
@@ -105,8 +105,8 @@ inbox_open(const TidePipelineInfo *info, TideSink **result, TideError *err)
 	}
 	else
 		sink->inbox = info->target;
-	if ((remote ? !connect_remote(sink, err) :
-		 !tide_pg_open(info->conninfo, info->name, info->stop, &sink->pg, err)) ||
+	if ((remote ? !connect_remote(sink, err)
+				: !tide_pg_open(info->conninfo, info->name, info->stop, &sink->pg, err)) ||
 		!tide_pg_prepare(sink->pg, tide_q_inbox_receive, err))
 	{
 		inbox_close(sink);
@@ -156,9 +156,10 @@ fill_arrays(TideSink *sink, const TideBatch *batch)
 static bool
 inbox_start(TideSink *sink, TideBatch *batch, TideError *err)
 {
-	const char *values[N_PARAMS] = {sink->inbox, sink->info->name, sink->epoch, sink->source_region};
-	int			lengths[N_PARAMS] = {0};
-	int			formats[N_PARAMS] = {0};
+	const char *values[N_PARAMS] = {sink->inbox, sink->info->name, sink->epoch,
+									sink->source_region};
+	int lengths[N_PARAMS] = {0};
+	int formats[N_PARAMS] = {0};
 
 	fill_arrays(sink, batch);
 	for (int i = 0; i < N_ARRAYS; i++)
@@ -175,7 +176,7 @@ inbox_start(TideSink *sink, TideBatch *batch, TideError *err)
 static bool
 inbox_finish(TideSink *sink, TideBatch *batch, TideError *err)
 {
-	PGresult   *res;
+	PGresult *res;
 
 	if (!tide_pg_finish(sink->pg, -1, &res, err))
 		return false;

@@ -9,4 +9,4 @@
 
 extern const TideSinkOps tide_sink_inbox;
 
-#endif							/* TIDE_SINK_INBOX_H */
+#endif /* TIDE_SINK_INBOX_H */

@@ -22,7 +22,7 @@ struct TideSink
 static bool
 stdout_open(const TidePipelineInfo *info, TideSink **result, TideError *err)
 {
-	TideSink   *sink = tide_zalloc(sizeof(*sink));
+	TideSink *sink = tide_zalloc(sizeof(*sink));
 
 	(void) err;
 	sink->info = info;
@@ -43,9 +43,9 @@ set_string(json_t *line, const char *key, TideSlice value)
 static void
 write_event(const TideEvent *event)
 {
-	json_t	   *line = json_object();
-	char		published[TIDE_TIME_TEXT];
-	char	   *text;
+	json_t *line = json_object();
+	char published[TIDE_TIME_TEXT];
+	char *text;
 
 	set_string(line, "event_id", event->id);
 	set_string(line, "origin", event->origin);
@@ -80,8 +80,9 @@ stdout_finish(TideSink *sink, TideBatch *batch, TideError *err)
 	if (fflush(stdout) != 0 || ferror(stdout))
 	{
 		clearerr(stdout);
-		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "pipeline \"%s\" can't write to standard output: %s",
-						  sink->info->name, strerror(errno));
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, "",
+						  "pipeline \"%s\" can't write to standard output: %s", sink->info->name,
+						  strerror(errno));
 	}
 	batch->n_stored = batch->n_events;
 	return true;

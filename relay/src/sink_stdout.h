@@ -9,4 +9,4 @@
 
 extern const TideSinkOps tide_sink_stdout;
 
-#endif							/* TIDE_SINK_STDOUT_H */
+#endif /* TIDE_SINK_STDOUT_H */

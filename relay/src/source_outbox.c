@@ -19,9 +19,9 @@
 #include "queries.h"
 #include "source_outbox.h"
 
-#define SAVE_INTERVAL_MS 200	/* how old an unsaved position may get */
-#define WAIT_SLICE_MS 50		/* how soon a drain is noticed while asleep */
-#define FIRST_POLL_MS 2			/* pauses between polls grow from here to poll_interval_ms */
+#define SAVE_INTERVAL_MS 200 /* how old an unsaved position may get */
+#define WAIT_SLICE_MS 50	 /* how soon a drain is noticed while asleep */
+#define FIRST_POLL_MS 2		 /* pauses between polls grow from here to poll_interval_ms */
 #define MAX_BATCH_BYTES (4 * 1024 * 1024)
 #define DEFAULT_BATCH_SIZE 1000
 #define DEFAULT_POLL_MS 250
@@ -54,37 +54,37 @@ typedef enum Pending
 struct TideSource
 {
 	const TidePipelineInfo *info;
-	TidePg	   *pg;				/* fetches and waits */
-	TidePg	   *aux;			/* asks about what is unconfirmed; opened on first use */
-	Pending		pending;
-	int			batch_size;
-	int			poll_interval_ms;
+	TidePg *pg;	 /* fetches and waits */
+	TidePg *aux; /* asks about what is unconfirmed; opened on first use */
+	Pending pending;
+	int batch_size;
+	int poll_interval_ms;
 
 	/* Where reading is. */
-	char	   *from;			/* start of the current window; NULL: the beginning */
-	char	   *to;				/* its end while it is read in parts; NULL: to be chosen */
-	int64_t		after_seq;		/* last one read of the current window, if to is set */
-	char	   *generation;		/* of the fetch before; NULL: none yet, or polling */
-	char	   *next_generation;	/* of the latest fetch */
-	bool		can_wait;
-	int			poll_ms;		/* next pause between polls */
+	char *from;			   /* start of the current window; NULL: the beginning */
+	char *to;			   /* its end while it is read in parts; NULL: to be chosen */
+	int64_t after_seq;	   /* last one read of the current window, if to is set */
+	char *generation;	   /* of the fetch before; NULL: none yet, or polling */
+	char *next_generation; /* of the latest fetch */
+	bool can_wait;
+	int poll_ms; /* next pause between polls */
 
 	/* What is known to be done. */
-	char	   *sent;
-	char	   *confirmed;
-	bool		dirty;			/* one of them is not saved yet */
-	long long	saved_at_ms;
+	char *sent;
+	char *confirmed;
+	bool dirty; /* one of them is not saved yet */
+	long long saved_at_ms;
 
 	/* The stretch that is being confirmed. */
-	char	   *stretch_from;	/* the confirmed snapshot it starts after */
-	char	   *stretch_to;		/* its window's end while that is asked about in parts; else NULL */
-	int64_t		stretch_after;	/* last sequence number settled of that window */
+	char *stretch_from;	   /* the confirmed snapshot it starts after */
+	char *stretch_to;	   /* its window's end while that is asked about in parts; else NULL */
+	int64_t stretch_after; /* last sequence number settled of that window */
 };
 
 static void
 set_text(char **field, const char *value)
 {
-	char	   *copy = value ? tide_strdup(value) : NULL;
+	char *copy = value ? tide_strdup(value) : NULL;
 
 	free(*field);
 	*field = copy;
@@ -102,7 +102,7 @@ static bool
 load_position(TideSource *source, TideError *err)
 {
 	const char *values[1] = {source->info->name};
-	PGresult   *res;
+	PGresult *res;
 
 	if (!tide_pg_exec(source->pg, tide_q_position_get, 1, values, &res, err))
 		return false;
@@ -119,7 +119,7 @@ load_position(TideSource *source, TideError *err)
 static bool
 save_position(TideSource *source, TidePg *pg, TideError *err)
 {
-	char		epoch[24];
+	char epoch[24];
 	const char *values[4] = {source->info->name, epoch, source->sent, source->confirmed};
 
 	if (!source->dirty)
@@ -135,7 +135,7 @@ save_position(TideSource *source, TidePg *pg, TideError *err)
 static void
 outbox_close(TideSource *source)
 {
-	TideError	ignored;
+	TideError ignored;
 
 	/* Best effort: finish what the connection is at, then save where we are. */
 	if (source->pg != NULL)
@@ -168,8 +168,7 @@ outbox_open(const TidePipelineInfo *info, TideSource **result, TideError *err)
 	if (!tide_pg_open(info->conninfo, info->name, info->hard_stop, &source->pg, err) ||
 		!tide_pg_exec(source->pg, tide_q_outbox_session, 0, NULL, NULL, err) ||
 		!tide_pg_prepare(source->pg, tide_q_outbox_fetch, err) ||
-		!tide_pg_prepare(source->pg, tide_q_wake_wait, err) ||
-		!load_position(source, err))
+		!tide_pg_prepare(source->pg, tide_q_wake_wait, err) || !load_position(source, err))
 	{
 		outbox_close(source);
 		return false;
@@ -182,12 +181,13 @@ outbox_open(const TidePipelineInfo *info, TideSource **result, TideError *err)
 static bool
 outbox_start(TideSource *source, TideError *err)
 {
-	char		epoch[24];
-	char		after[24];
-	char		max_events[16];
-	char		max_bytes[16];
-	const char *values[8] = {source->info->name, epoch, source->info->target, source->from,
-	source->to, source->to ? after : NULL, max_events, max_bytes};
+	char epoch[24];
+	char after[24];
+	char max_events[16];
+	char max_bytes[16];
+	const char *values[8] = {source->info->name, epoch,		 source->info->target,
+							 source->from,		 source->to, source->to ? after : NULL,
+							 max_events,		 max_bytes};
 
 	if (source->pending != NOTHING)
 		return true;
@@ -207,7 +207,7 @@ outbox_start(TideSource *source, TideError *err)
 static TideSlice
 slice(TideBatch *batch, const PGresult *res, int row, int col)
 {
-	TideSlice	result = {NULL, 0};
+	TideSlice result = {NULL, 0};
 
 	if (PQgetisnull(res, row, col))
 		return result;
@@ -219,7 +219,7 @@ slice(TideBatch *batch, const PGresult *res, int row, int col)
 static TideSlice
 borrowed(const char *text)
 {
-	TideSlice	result = {text, strlen(text)};
+	TideSlice result = {text, strlen(text)};
 
 	return result;
 }
@@ -227,7 +227,7 @@ borrowed(const char *text)
 static void
 add_event(TideSource *source, TideBatch *batch, const PGresult *res, int row)
 {
-	TideEvent  *event = tide_batch_add(batch);
+	TideEvent *event = tide_batch_add(batch);
 
 	event->id = slice(batch, res, row, F_EVENT_ID);
 	event->origin = borrowed(source->info->region);
@@ -248,7 +248,7 @@ static void
 advance(TideSource *source, TideBatch *batch, const PGresult *res, int trailer)
 {
 	const char *end = tide_pg_value(res, trailer, F_WINDOW_END);
-	bool		more = strcmp(PQgetvalue(res, trailer, F_MORE), "t") == 0;
+	bool more = strcmp(PQgetvalue(res, trailer, F_MORE), "t") == 0;
 
 	free(source->generation);
 	source->generation = source->next_generation;
@@ -272,8 +272,8 @@ advance(TideSource *source, TideBatch *batch, const PGresult *res, int trailer)
 static bool
 finish_fetch(TideSource *source, TideBatch *batch, int timeout_ms, TideError *err)
 {
-	PGresult   *res;
-	int			n_rows;
+	PGresult *res;
+	int n_rows;
 
 	if (!tide_pg_finish(source->pg, timeout_ms, &res, err))
 		return false;
@@ -282,7 +282,8 @@ finish_fetch(TideSource *source, TideBatch *batch, int timeout_ms, TideError *er
 	if (n_rows == 0)
 	{
 		PQclear(res);
-		return tide_error(err, TIDE_ERR_INTERNAL, "", "outbox \"%s\": a fetch came back without its last row",
+		return tide_error(err, TIDE_ERR_INTERNAL, "",
+						  "outbox \"%s\": a fetch came back without its last row",
 						  source->info->target);
 	}
 	for (int row = 0; row < n_rows - 1; row++)
@@ -313,8 +314,8 @@ start_wait(TideSource *source, TideError *err)
 	if (!source->can_wait)
 	{
 		(void) tide_stop_sleep(source->info->stop, source->poll_ms);
-		source->poll_ms = source->poll_ms * 2 < source->poll_interval_ms ? source->poll_ms * 2 :
-			source->poll_interval_ms;
+		source->poll_ms = source->poll_ms * 2 < source->poll_interval_ms ? source->poll_ms * 2
+																		 : source->poll_interval_ms;
 	}
 	return true;
 }
@@ -322,7 +323,8 @@ start_wait(TideSource *source, TideError *err)
 static bool
 finish_wait(TideSource *source, int timeout_ms, TideError *err)
 {
-	if (!tide_pg_finish(source->pg, timeout_ms < WAIT_SLICE_MS ? timeout_ms : WAIT_SLICE_MS, NULL, err))
+	if (!tide_pg_finish(source->pg, timeout_ms < WAIT_SLICE_MS ? timeout_ms : WAIT_SLICE_MS, NULL,
+						err))
 		return false;
 	source->pending = NOTHING;
 	return true;
@@ -349,11 +351,11 @@ turn(TideSource *source, TideBatch *batch, int timeout_ms, TideError *err)
 static bool
 outbox_finish(TideSource *source, TideBatch *batch, int timeout_ms, TideError *err)
 {
-	long long	end = tide_monotonic_ms() + timeout_ms;
+	long long end = tide_monotonic_ms() + timeout_ms;
 
 	while (batch->n_events == 0 && !tide_stop_requested(source->info->stop))
 	{
-		long long	left = end - tide_monotonic_ms();
+		long long left = end - tide_monotonic_ms();
 
 		if (left <= 0)
 			break;
@@ -361,7 +363,7 @@ outbox_finish(TideSource *source, TideBatch *batch, int timeout_ms, TideError *e
 		{
 			if (err->class != TIDE_ERR_TIMEOUT)
 				return false;
-			tide_error_clear(err);	/* nothing came in this slice */
+			tide_error_clear(err); /* nothing came in this slice */
 		}
 	}
 	tide_count(source->info->metrics, TIDE_EVENTS_READ, batch->n_events);
@@ -411,16 +413,15 @@ outbox_settled(TideSource *source, TideSlice position, TideError *err)
 static bool
 open_aux(TideSource *source, TideError *err)
 {
-	return source->aux != NULL ||
-		tide_pg_open(source->info->conninfo, source->info->name, source->info->hard_stop,
-					 &source->aux, err);
+	return source->aux != NULL || tide_pg_open(source->info->conninfo, source->info->name,
+											   source->info->hard_stop, &source->aux, err);
 }
 
 /* Takes over the ids and, from the last row, where the stretch ends. */
 static void
 take_stretch(TideBatch *batch, const PGresult *res)
 {
-	int			trailer = PQntuples(res) - 1;
+	int trailer = PQntuples(res) - 1;
 	const char *end = PQgetvalue(res, trailer, 2);
 
 	for (int row = 0; row < trailer; row++)
@@ -439,11 +440,15 @@ take_stretch(TideBatch *batch, const PGresult *res)
 static bool
 outbox_unconfirmed(TideSource *source, TideBatch *batch, size_t max, TideError *err)
 {
-	char		after[24];
-	char		limit[24];
-	const char *values[6] = {source->info->target, source->confirmed, source->sent,
-	source->stretch_to, source->stretch_to ? after : NULL, limit};
-	PGresult   *res;
+	char after[24];
+	char limit[24];
+	const char *values[6] = {source->info->target,
+							 source->confirmed,
+							 source->sent,
+							 source->stretch_to,
+							 source->stretch_to ? after : NULL,
+							 limit};
+	PGresult *res;
 
 	tide_batch_reset(batch);
 	if (source->sent == NULL ||
@@ -465,14 +470,14 @@ static bool
 outbox_reread(TideSource *source, TideSlice position, const TideSlice *ids, size_t n_ids,
 			  TideBatch *batch, TideError *err)
 {
-	TideArray  *array = tide_array_new(TIDE_ARRAY_TEXT, n_ids);
+	TideArray *array = tide_array_new(TIDE_ARRAY_TEXT, n_ids);
 	const char *part = strchr(position.ptr, '@');
-	size_t		end_len = part ? (size_t) (part - position.ptr) : position.len;
+	size_t end_len = part ? (size_t) (part - position.ptr) : position.len;
 	const char *values[4] = {source->info->target, source->stretch_from, NULL, NULL};
-	int			lengths[4] = {0, 0, 0, 0};
-	const int	formats[4] = {0, 0, 0, 1};
-	PGresult   *res = NULL;
-	bool		ok;
+	int lengths[4] = {0, 0, 0, 0};
+	const int formats[4] = {0, 0, 0, 1};
+	PGresult *res = NULL;
+	bool ok;
 
 	tide_batch_reset(batch);
 	values[2] = tide_arena_memdup(batch->arena, position.ptr, end_len);
@@ -480,8 +485,8 @@ outbox_reread(TideSource *source, TideSlice position, const TideSlice *ids, size
 		tide_array_add(array, ids[i].ptr, ids[i].len);
 	values[3] = tide_array_data(array, &lengths[3]);
 	ok = open_aux(source, err) &&
-		tide_pg_start(source->aux, tide_q_outbox_reread, 4, values, lengths, formats, err) &&
-		tide_pg_finish(source->aux, -1, &res, err);
+		 tide_pg_start(source->aux, tide_q_outbox_reread, 4, values, lengths, formats, err) &&
+		 tide_pg_finish(source->aux, -1, &res, err);
 	tide_array_free(array);
 	for (int row = 0; ok && row < PQntuples(res); row++)
 		add_event(source, batch, res, row);

@@ -9,4 +9,4 @@
 
 extern const TideSourceOps tide_source_outbox;
 
-#endif							/* TIDE_SOURCE_OUTBOX_H */
+#endif /* TIDE_SOURCE_OUTBOX_H */

@@ -98,7 +98,7 @@ test test-unit test-sql test-tap: export WERROR := 1
 test: deps-test units stage relay tools
 	@scripts/run-tests --unit $(UNITS) $(SQL_SUITE) --tap $(TESTS)
 
-test-unit: units
+test-unit: units stage
 	@scripts/run-tests --unit $(UNITS)
 
 test-sql: deps-test stage

@@ -18,16 +18,18 @@
 #include <string.h>
 
 #include "mem.h"
+#include "nats_nkey.h"
 #include "secret.h"
 
 #define CONNECT_TIMEOUT_MS 5000
 #define WRITE_DEADLINE_MS 5000
-#define PING_INTERVAL_MS 3000	/* two unanswered: a black hole is noticed within 10 s */
+#define PING_INTERVAL_MS 3000 /* two unanswered: a black hole is noticed within 10 s */
 #define MAX_PINGS_OUT 2
 #define IO_BUFFER_BYTES (128 * 1024)
 #define MAX_SERVERS 16
-#define STOP_STEP_MS 50			/* how long a stop request may go unseen while waiting */
+#define STOP_STEP_MS 50 /* how long a stop request may go unseen while waiting */
 #define URL_SIZE 256
+#define SEPARATORS ", \t\r\n"
 #define DISCARD_CHUNK 64
 #define DISCARD_BYTES 262144
 
@@ -36,20 +38,20 @@ typedef struct NatsSlot
 {
 	struct NatsSlot *next_free;
 	pthread_mutex_t lock;
-	char		refused[200];	/* last permission violation, in the server's words */
+	char refused[200]; /* last permission violation, in the server's words */
 } NatsSlot;
 
 struct TideNats
 {
 	natsConnection *conn;
-	natsInbox  *inbox;
+	natsInbox *inbox;
 	const TideStop *stop;
-	NatsSlot   *slot;
-	uint64_t	serial;
-	char		url[URL_SIZE];
-	natsMsg    *discarded[DISCARD_CHUNK];
-	size_t		n_discarded;
-	size_t		discarded_bytes;
+	NatsSlot *slot;
+	uint64_t serial;
+	char url[URL_SIZE];
+	natsMsg *discarded[DISCARD_CHUNK];
+	size_t n_discarded;
+	size_t discarded_bytes;
 };
 
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -58,7 +60,7 @@ static NatsSlot *free_slots;
 bool
 tide_nats_init(TideError *err)
 {
-	natsStatus	s = nats_Open(-1);
+	natsStatus s = nats_Open(-1);
 
 	if (s != NATS_OK)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "could not start the NATS library: %s",
@@ -75,7 +77,7 @@ tide_nats_shutdown(void)
 static NatsSlot *
 slot_take(void)
 {
-	NatsSlot   *slot;
+	NatsSlot *slot;
 
 	pthread_mutex_lock(&slots_lock);
 	slot = free_slots;
@@ -106,7 +108,7 @@ slot_give(NatsSlot *slot)
 static void
 on_async_error(natsConnection *conn, natsSubscription *sub, natsStatus s, void *closure)
 {
-	NatsSlot   *slot = closure;
+	NatsSlot *slot = closure;
 	const char *text = NULL;
 
 	(void) sub;
@@ -122,7 +124,7 @@ on_async_error(natsConnection *conn, natsSubscription *sub, natsStatus s, void *
 bool
 tide_nats_refused(TideNats *nats, char *text, size_t size)
 {
-	bool		refused;
+	bool refused;
 
 	pthread_mutex_lock(&nats->slot->lock);
 	refused = nats->slot->refused[0] != '\0';
@@ -160,7 +162,7 @@ option_of(const json_t *config, TideSide side, const char *key)
 int64_t
 tide_nats_opt_int(const json_t *config, TideSide side, const char *key)
 {
-	json_t	   *value = json_object_get(config, key);
+	json_t *value = json_object_get(config, key);
 	const TideOption *option;
 
 	if (json_is_number(value))
@@ -172,7 +174,7 @@ tide_nats_opt_int(const json_t *config, TideSide side, const char *key)
 int64_t
 tide_nats_opt_ms(const json_t *config, TideSide side, const char *key)
 {
-	json_t	   *value = json_object_get(config, key);
+	json_t *value = json_object_get(config, key);
 
 	if (json_is_number(value))
 		return (int64_t) (json_number_value(value) * 1000.0);
@@ -182,7 +184,7 @@ tide_nats_opt_ms(const json_t *config, TideSide side, const char *key)
 bool
 tide_nats_opt_bool(const json_t *config, TideSide side, const char *key)
 {
-	json_t	   *value = json_object_get(config, key);
+	json_t *value = json_object_get(config, key);
 	const TideOption *option;
 
 	if (json_is_boolean(value))
@@ -199,7 +201,7 @@ tide_nats_opt_bool(const json_t *config, TideSide side, const char *key)
 static const char *
 error_detail(natsStatus s, const char *text)
 {
-	natsStatus	last = NATS_OK;
+	natsStatus last = NATS_OK;
 	const char *detail = nats_GetLastError(&last);
 	const char *colon;
 
@@ -236,15 +238,19 @@ url_without_credentials(const char *url, char *out, size_t size)
 static natsStatus
 set_servers(natsOptions *opts, const char *list)
 {
-	char	   *copy = tide_strdup(list);
-	char	   *save = NULL;
+	char *copy = tide_strdup(list);
+	char *p = copy;
 	const char *servers[MAX_SERVERS];
-	int			n = 0;
-	natsStatus	s;
+	int n = 0;
+	natsStatus s;
 
-	for (char *url = strtok_r(copy, ", \t\n", &save); url != NULL && n < MAX_SERVERS;
-		 url = strtok_r(NULL, ", \t\n", &save))
-		servers[n++] = url;
+	for (p += strspn(p, SEPARATORS); *p != '\0' && n < MAX_SERVERS; p += strspn(p, SEPARATORS))
+	{
+		servers[n++] = p;
+		p += strcspn(p, SEPARATORS);
+		if (*p != '\0')
+			*p++ = '\0';
+	}
 	s = n > 0 ? natsOptions_SetServers(opts, servers, n) : NATS_INVALID_ARG;
 	free(copy);
 	return s;
@@ -259,33 +265,57 @@ resolve(const json_t *config, const char *key, char **value, TideError *err)
 	return reference == NULL || tide_secret_resolve(reference, key, value, NULL, err);
 }
 
+static natsStatus
+sign_nonce(char **error, unsigned char **signature, int *len, const char *nonce, void *closure)
+{
+	(void) error;
+	return nats_Sign(closure, nonce, signature, len);
+}
+
+/* The seed is needed until the connection is made. */
+static bool
+set_nkey(natsOptions *opts, char *seed, natsStatus *s, TideError *err)
+{
+	char public_key[TIDE_NKEY_PUBLIC_SIZE];
+
+	if (!tide_nkey_public(seed, public_key))
+	{
+		tide_error(err, TIDE_ERR_CONFIG, "", "\"nkey_seed\" does not lead to a user's nkey seed");
+		tide_error_hint(err, "It has 58 characters and begins with SU; nk -gen user makes one.");
+		return false;
+	}
+	if (*s == NATS_OK)
+		*s = natsOptions_SetNKey(opts, public_key, sign_nonce, seed);
+	return true;
+}
+
 /* Who we are: at most one of credentials file, nkey, token, user and password. */
 static bool
-set_credentials(natsOptions *opts, const json_t *config, natsStatus *s, TideError *err)
+set_credentials(natsOptions *opts, const json_t *config, char **seed, natsStatus *s, TideError *err)
 {
 	const char *file = tide_nats_opt(config, "credentials_file");
 	const char *user = tide_nats_opt(config, "user");
-	char	   *seed = NULL;
-	char	   *token = NULL;
-	char	   *password = NULL;
-	bool		ok;
+	char *token = NULL;
+	char *password = NULL;
+	bool ok;
 
-	ok = resolve(config, "nkey_seed", &seed, err) && resolve(config, "token", &token, err) &&
-		resolve(config, "password", &password, err);
+	ok = resolve(config, "nkey_seed", seed, err) && resolve(config, "token", &token, err) &&
+		 resolve(config, "password", &password, err);
 	if (ok && file != NULL)
 		*s = natsOptions_SetUserCredentialsFromFiles(opts, file, NULL);
+	else if (ok && *seed != NULL)
+		ok = set_nkey(opts, *seed, s, err);
 	else if (ok && token != NULL)
 		*s = natsOptions_SetToken(opts, token);
 	else if (ok && user != NULL)
 		*s = natsOptions_SetUserInfo(opts, user, password != NULL ? password : "");
-	tide_secret_free(seed);
 	tide_secret_free(token);
 	tide_secret_free(password);
 	return ok;
 }
 
-static bool
-set_tls(natsOptions *opts, const json_t *config, natsStatus *s, TideError *err)
+static void
+set_tls(natsOptions *opts, const json_t *config, natsStatus *s)
 {
 	const char *url = tide_nats_opt(config, "url");
 	const char *ca = tide_nats_opt(config, "tls_ca_file");
@@ -293,10 +323,10 @@ set_tls(natsOptions *opts, const json_t *config, natsStatus *s, TideError *err)
 	const char *key = tide_nats_opt(config, "tls_key_file");
 	const char *name = tide_nats_opt(config, "tls_server_name");
 
-	(void) err;
-	if (ca == NULL && cert == NULL && name == NULL && !json_is_true(json_object_get(config, "tls"))
-		&& (url == NULL || strstr(url, "tls://") == NULL))
-		return true;
+	if (ca == NULL && cert == NULL && name == NULL &&
+		!json_is_true(json_object_get(config, "tls")) &&
+		(url == NULL || strstr(url, "tls://") == NULL))
+		return;
 	if (*s == NATS_OK)
 		*s = natsOptions_SetSecure(opts, true);
 	if (*s == NATS_OK && ca != NULL)
@@ -305,14 +335,13 @@ set_tls(natsOptions *opts, const json_t *config, natsStatus *s, TideError *err)
 		*s = natsOptions_LoadCertificatesChain(opts, cert, key);
 	if (*s == NATS_OK && name != NULL)
 		*s = natsOptions_SetExpectedHostname(opts, name);
-	return true;
 }
 
 static natsStatus
 set_behaviour(natsOptions *opts, const char *what, NatsSlot *slot)
 {
-	char		name[128];
-	natsStatus	s;
+	char name[128];
+	natsStatus s;
 
 	snprintf(name, sizeof(name), "pg_tide %s", what);
 	s = natsOptions_SetName(opts, name);
@@ -337,11 +366,11 @@ set_behaviour(natsOptions *opts, const char *what, NatsSlot *slot)
 
 static bool
 make_options(const json_t *config, const char *what, NatsSlot *slot, natsOptions **opts,
-			 TideError *err)
+			 char **seed, TideError *err)
 {
 	const char *url = tide_nats_opt(config, "url");
-	natsStatus	s = NATS_OK;
-	bool		ok;
+	natsStatus s = NATS_OK;
+	bool ok;
 
 	if (url == NULL)
 		return tide_error(err, TIDE_ERR_CONFIG, "", "the configuration has no \"url\"");
@@ -351,7 +380,8 @@ make_options(const json_t *config, const char *what, NatsSlot *slot, natsOptions
 		s = set_servers(*opts, url);
 	if (s == NATS_OK)
 		s = set_behaviour(*opts, what, slot);
-	ok = set_credentials(*opts, config, &s, err) && set_tls(*opts, config, &s, err);
+	set_tls(*opts, config, &s);
+	ok = set_credentials(*opts, config, seed, &s, err);
 	if (ok && s != NATS_OK)
 	{
 		const char *text = natsStatus_GetText(s);
@@ -385,21 +415,24 @@ bool
 tide_nats_open(const json_t *config, const char *what, const TideStop *stop, TideNats **out,
 			   TideError *err)
 {
-	TideNats   *nats = tide_zalloc(sizeof(*nats));
+	TideNats *nats = tide_zalloc(sizeof(*nats));
 	natsOptions *opts = NULL;
-	natsStatus	s;
+	char *seed = NULL;
+	natsStatus s;
 
 	*out = NULL;
 	nats->stop = stop;
 	nats->slot = slot_take();
-	if (!make_options(config, what, nats->slot, &opts, err))
+	if (!make_options(config, what, nats->slot, &opts, &seed, err))
 	{
+		tide_secret_free(seed);
 		tide_nats_close(nats);
 		return false;
 	}
 	url_without_credentials(tide_nats_opt(config, "url"), nats->url, sizeof(nats->url));
 	s = natsConnection_Connect(&nats->conn, opts);
 	natsOptions_Destroy(opts);
+	tide_secret_free(seed);
 	if (s == NATS_OK)
 		s = natsInbox_Create(&nats->inbox);
 	if (s != NATS_OK)
@@ -408,7 +441,7 @@ tide_nats_open(const json_t *config, const char *what, const TideStop *stop, Tid
 		tide_nats_close(nats);
 		return false;
 	}
-	char		url[URL_SIZE];
+	char url[URL_SIZE];
 
 	if (natsConnection_GetConnectedUrl(nats->conn, url, sizeof(url)) == NATS_OK)
 		url_without_credentials(url, nats->url, sizeof(nats->url));
@@ -463,17 +496,16 @@ stop_error(TideError *err)
 }
 
 bool
-tide_nats_next(TideNats *nats, natsSubscription *sub, int timeout_ms, natsMsg **msg,
-			   TideError *err)
+tide_nats_next(TideNats *nats, natsSubscription *sub, int timeout_ms, natsMsg **msg, TideError *err)
 {
-	long long	deadline = tide_monotonic_ms() + timeout_ms;
+	long long deadline = tide_monotonic_ms() + timeout_ms;
 
 	*msg = NULL;
 	for (;;)
 	{
-		long long	left = timeout_ms == 0 ? 0 : deadline - tide_monotonic_ms();
-		int64_t		step = left > STOP_STEP_MS ? STOP_STEP_MS : left;
-		natsStatus	s = natsSubscription_NextMsg(msg, sub, step > 0 ? step : 0);
+		long long left = timeout_ms == 0 ? 0 : deadline - tide_monotonic_ms();
+		int64_t step = left > STOP_STEP_MS ? STOP_STEP_MS : left;
+		natsStatus s = natsSubscription_NextMsg(msg, sub, step > 0 ? step : 0);
 
 		if (s == NATS_OK)
 			return true;
@@ -504,7 +536,7 @@ tide_nats_flush(TideNats *nats)
 bool
 tide_nats_subscribe(TideNats *nats, const char *subject, natsSubscription **sub, TideError *err)
 {
-	natsStatus	s = natsConnection_SubscribeSync(sub, nats->conn, subject);
+	natsStatus s = natsConnection_SubscribeSync(sub, nats->conn, subject);
 
 	if (s == NATS_OK)
 		s = natsSubscription_SetPendingLimits(*sub, -1, -1);
@@ -544,7 +576,7 @@ tide_nats_error(TideNats *nats, natsStatus s, const char *doing, TideError *err)
 {
 	const char *text = natsStatus_GetText(s);
 	const char *detail = error_detail(s, text);
-	char		code[24];
+	char code[24];
 
 	snprintf(code, sizeof(code), "NATS-%d", (int) s);
 	if (detail != NULL)
@@ -553,7 +585,8 @@ tide_nats_error(TideNats *nats, natsStatus s, const char *doing, TideError *err)
 	else
 		tide_error(err, class_of(s), code, "NATS at \"%s\", %s: %s", nats->url, doing, text);
 	if (class_of(s) == TIDE_ERR_AUTH)
-		tide_error_hint(err, "Check credentials_file, nkey_seed, token, user and password, and tls_*"
+		tide_error_hint(err,
+						"Check credentials_file, nkey_seed, token, user and password, and tls_*"
 						" in the pipeline's configuration.");
 	else if (s == NATS_NO_SERVER)
 		tide_error_hint(err, "Is nats-server running there, and \"url\" right?");

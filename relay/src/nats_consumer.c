@@ -32,11 +32,11 @@ bool
 tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *state,
 				   TideError *err)
 {
-	json_t	   *info;
-	json_t	   *config;
-	TideError	local;
+	json_t *info;
+	json_t *config;
+	TideError local;
 
-	*state = (TideConsumerState) {0};
+	*state = (TideConsumerState){0};
 	if (!tide_js_requestf(js, NULL, &info, &local, "CONSUMER.INFO.%s.%s", want->stream, want->name))
 	{
 		if (strcmp(local.code, TIDE_JS_CONSUMER_NOT_FOUND) == 0)
@@ -52,8 +52,8 @@ tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *
 	snprintf(state->filter, sizeof(state->filter), "%s", text_of(config, "filter_subject"));
 	state->ack_all = strcmp(text_of(config, "ack_policy"), "all") == 0;
 	state->usable = text_of(config, "deliver_subject")[0] == '\0' &&
-		(state->ack_all || strcmp(text_of(config, "ack_policy"), "explicit") == 0) &&
-		strcmp(state->filter, want->filter) == 0;
+					(state->ack_all || strcmp(text_of(config, "ack_policy"), "explicit") == 0) &&
+					strcmp(state->filter, want->filter) == 0;
 	state->delivered_cseq = tide_js_u64(json_object_get(info, "delivered"), "consumer_seq");
 	state->delivered_sseq = tide_js_u64(json_object_get(info, "delivered"), "stream_seq");
 	state->pending = tide_js_u64(info, "num_pending");
@@ -65,20 +65,15 @@ tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *
 static bool
 create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError *err)
 {
-	json_t	   *request = json_pack("{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:s, s:I, s:s}}",
-									"stream_name", want->stream, "config",
-									"durable_name", want->name,
-									"description", TIDE_NATS_MADE_BY,
-									"ack_policy", "all",
-									"ack_wait", (json_int_t) (want->ack_wait_ms * NS_PER_MS),
-									"max_deliver", -1,
-									"max_ack_pending", (json_int_t) want->max_ack_pending,
-									"filter_subject", want->filter,
-									"deliver_policy", "by_start_sequence",
-									"opt_start_seq", (json_int_t) (after_sseq + 1),
-									"replay_policy", "instant");
-	bool		ok = tide_js_requestf(js, request, NULL, err, "CONSUMER.DURABLE.CREATE.%s.%s",
-									  want->stream, want->name);
+	json_t *request = json_pack(
+		"{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:s, s:I, s:s}}", "stream_name", want->stream,
+		"config", "durable_name", want->name, "description", TIDE_NATS_MADE_BY, "ack_policy", "all",
+		"ack_wait", (json_int_t) (want->ack_wait_ms * NS_PER_MS), "max_deliver", -1,
+		"max_ack_pending", (json_int_t) want->max_ack_pending, "filter_subject", want->filter,
+		"deliver_policy", "by_start_sequence", "opt_start_seq", (json_int_t) (after_sseq + 1),
+		"replay_policy", "instant");
+	bool ok = tide_js_requestf(js, request, NULL, err, "CONSUMER.DURABLE.CREATE.%s.%s",
+							   want->stream, want->name);
 
 	json_decref(request);
 	return ok;
@@ -89,7 +84,7 @@ static bool
 create_as_wanted(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
 				 TideConsumerPlace *place, TideError *err)
 {
-	*place = (TideConsumerPlace) {.exact = true, .ack_all = true, .next_cseq = 1};
+	*place = (TideConsumerPlace){.exact = true, .ack_all = true, .next_cseq = 1};
 	return create(js, want, after_sseq, err);
 }
 
@@ -100,16 +95,20 @@ use_as_is(const TideConsumerWant *want, const TideConsumerState *state, TideCons
 {
 	if (!state->usable)
 	{
-		tide_error(err, TIDE_ERR_CONFIG, "", "consumer \"%s\" of stream \"%s\" can't be used and was not"
-				   " made by pg_tide (filter_subject \"%s\", wanted \"%s\")", want->name, want->stream,
-				   state->filter, want->filter);
-		tide_error_hint(err, "It must be a pull consumer with ack_policy explicit or all, and that filter; or"
-						" name another one in \"durable_name\".");
+		tide_error(err, TIDE_ERR_CONFIG, "",
+				   "consumer \"%s\" of stream \"%s\" can't be used and was not"
+				   " made by pg_tide (filter_subject \"%s\", wanted \"%s\")",
+				   want->name, want->stream, state->filter, want->filter);
+		tide_error_hint(
+			err, "It must be a pull consumer with ack_policy explicit or all, and that filter; or"
+				 " name another one in \"durable_name\".");
 		return false;
 	}
-	tide_log(TIDE_LOG_WARN, "consumer \"%s\" of stream \"%s\" is used as it is: after a fault,"
-			 " messages may come out of order", want->name, want->stream);
-	*place = (TideConsumerPlace) {false, state->ack_all, state->delivered_cseq + 1};
+	tide_log(TIDE_LOG_WARN,
+			 "consumer \"%s\" of stream \"%s\" is used as it is: after a fault,"
+			 " messages may come out of order",
+			 want->name, want->stream);
+	*place = (TideConsumerPlace){false, state->ack_all, state->delivered_cseq + 1};
 	return true;
 }
 
@@ -124,21 +123,25 @@ tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sse
 	if (state.exists && state.ours && state.usable && state.ack_pending == 0 &&
 		state.delivered_sseq == after_sseq)
 	{
-		*place = (TideConsumerPlace) {true, state.ack_all, state.delivered_cseq + 1};
+		*place = (TideConsumerPlace){true, state.ack_all, state.delivered_cseq + 1};
 		return true;
 	}
 	if (state.exists && (!state.ours || !want->allowed))
 		return use_as_is(want, &state, place, err);
 	if (!want->allowed)
 	{
-		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_CONSUMER_NOT_FOUND, "stream \"%s\" has no consumer"
-				   " \"%s\" and \"provision\" is false", want->stream, want->name);
-		tide_error_hint(err, "Create a durable pull consumer with that name, ack_policy explicit and"
-						" filter_subject \"%s\", or set \"provision\" to true.", want->filter);
+		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_CONSUMER_NOT_FOUND,
+				   "stream \"%s\" has no consumer"
+				   " \"%s\" and \"provision\" is false",
+				   want->stream, want->name);
+		tide_error_hint(err,
+						"Create a durable pull consumer with that name, ack_policy explicit and"
+						" filter_subject \"%s\", or set \"provision\" to true.",
+						want->filter);
 		return false;
 	}
-	if (state.exists && !tide_js_requestf(js, NULL, NULL, err, "CONSUMER.DELETE.%s.%s", want->stream,
-										  want->name))
+	if (state.exists &&
+		!tide_js_requestf(js, NULL, NULL, err, "CONSUMER.DELETE.%s.%s", want->stream, want->name))
 		return false;
 	return create_as_wanted(js, want, after_sseq, place, err);
 }

@@ -28,15 +28,15 @@
 #include "nats_peer.h"
 #include "nats_provision.h"
 
-#define STEP_MS 50				/* other subscriptions are looked at this often */
+#define STEP_MS 50 /* other subscriptions are looked at this often */
 #define PULL_EXPIRES_MS 30000
 #define HEARTBEAT_MS 1500
-#define SILENCE_MS 4000			/* no message and no heartbeat: look what is wrong */
-#define LOOK_MS 5000			/* between two looks at the stream's settings */
-#define WHO_FIRST_MS 500		/* at opening, answers are waited for this long */
-#define WHO_MAX_MS 3000			/* between two questions while nothing feeds the subject */
+#define SILENCE_MS 4000	 /* no message and no heartbeat: look what is wrong */
+#define LOOK_MS 5000	 /* between two looks at the stream's settings */
+#define WHO_FIRST_MS 500 /* at opening, answers are waited for this long */
+#define WHO_MAX_MS 3000	 /* between two questions while nothing feeds the subject */
 #define STALE_SOURCE_MS 3000
-#define SETTLE_MS 5000			/* after a source was stale its numbers are not trusted */
+#define SETTLE_MS 5000 /* after a source was stale its numbers are not trusted */
 #define MAX_BATCH_BYTES ((size_t) 8 << 20)
 #define MAX_QUEUE_BYTES ((size_t) 16 << 20)
 #define NS_PER_MS INT64_C(1000000)
@@ -45,32 +45,32 @@
 struct TideSource
 {
 	const TidePipelineInfo *info;
-	TideNats   *nats;
-	TideJs	   *js;
-	TidePg	   *pg;				/* home database; NULL until needed */
+	TideNats *nats;
+	TideJs *js;
+	TidePg *pg; /* home database; NULL until needed */
 	TideProvision want;
 	TideConsumerWant consumer;
-	char		created[64];	/* of the stream */
-	bool		waiting;		/* there is no stream yet */
-	TideConsumerPlace place;	/* where the consumer stands; exact: gaps are errors */
+	char created[64];		 /* of the stream */
+	bool waiting;			 /* there is no stream yet */
+	TideConsumerPlace place; /* where the consumer stands; exact: gaps are errors */
 
-	natsSubscription *messages; /* <inbox>.pull.* */
-	natsSubscription *questions;	/* _TIDE.have.<stream> */
-	char		pull_prefix[SUBJECT_SIZE];
-	char		pull_subject[2 * SUBJECT_SIZE];
-	size_t		batch_size;
-	size_t		credit;			/* messages asked for and not come yet */
-	size_t		mean_bytes;		/* of recent messages, to bound what is asked for */
-	uint64_t	last_sseq;		/* handed to the pipeline */
-	uint64_t	confirmed_sseq;
-	long long	heard_at;
+	natsSubscription *messages;	 /* <inbox>.pull.* */
+	natsSubscription *questions; /* _TIDE.have.<stream> */
+	char pull_prefix[SUBJECT_SIZE];
+	char pull_subject[2 * SUBJECT_SIZE];
+	size_t batch_size;
+	size_t credit;		/* messages asked for and not come yet */
+	size_t mean_bytes;	/* of recent messages, to bound what is asked for */
+	uint64_t last_sseq; /* handed to the pipeline */
+	uint64_t confirmed_sseq;
+	long long heard_at;
 
-	TideWho    *who;
-	bool		fed;			/* the stream captures or sources our subject */
-	int			who_pause_ms;
-	long long	who_at;
-	long long	look_at;
-	long long	distrust_until; /* the sources' lag may be wrong until then */
+	TideWho *who;
+	bool fed; /* the stream captures or sources our subject */
+	int who_pause_ms;
+	long long who_at;
+	long long look_at;
+	long long distrust_until; /* the sources' lag may be wrong until then */
 };
 
 static void nats_source_close(TideSource *src);
@@ -98,11 +98,13 @@ follow_answer(TideSource *src, const TideWhoAnswer *answer, TideError *err)
 
 	if (filter == NULL || answer->domain[0] == '\0' || own == NULL ||
 		strcmp(answer->domain, own) == 0 || strcmp(answer->region, src->info->region) == 0)
-		return true;			/* the same JetStream: its outbound pipeline sees to the stream */
+		return true; /* the same JetStream: its outbound pipeline sees to the stream */
 	if (!tide_provision_source(src->js, &src->want, answer->domain, filter, &state, err))
 		return false;
-	tide_log(TIDE_LOG_INFO, "stream \"%s\" sources \"%s\" from domain \"%s\", where region \"%s\""
-			 " publishes it", src->want.stream, filter, answer->domain, answer->region);
+	tide_log(TIDE_LOG_INFO,
+			 "stream \"%s\" sources \"%s\" from domain \"%s\", where region \"%s\""
+			 " publishes it",
+			 src->want.stream, filter, answer->domain, answer->region);
 	src->fed = true;
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
 	tide_stream_clear(&state);
@@ -112,13 +114,13 @@ follow_answer(TideSource *src, const TideWhoAnswer *answer, TideError *err)
 static bool
 poll_answers(TideSource *src, int wait_ms, TideError *err)
 {
-	long long	deadline = tide_monotonic_ms() + wait_ms;
-	bool		got = true;
+	long long deadline = tide_monotonic_ms() + wait_ms;
+	bool got = true;
 
 	while (got || tide_monotonic_ms() < deadline)
 	{
 		TideWhoAnswer answer;
-		long long	left = deadline - tide_monotonic_ms();
+		long long left = deadline - tide_monotonic_ms();
 
 		if (!tide_who_next(src->who, left > 0 ? (int) left : 0, &answer, &got, err))
 			return false;
@@ -127,7 +129,7 @@ poll_answers(TideSource *src, int wait_ms, TideError *err)
 		if (!follow_answer(src, &answer, err))
 			return false;
 		if (src->fed)
-			deadline = 0;		/* take what else is there, wait for nothing more */
+			deadline = 0; /* take what else is there, wait for nothing more */
 	}
 	return true;
 }
@@ -150,7 +152,7 @@ look_at_stream(TideSource *src, bool *exists, TideError *err)
 	if (state.exists)
 	{
 		src->fed = tide_stream_captures(&state, src->want.reads) ||
-			tide_stream_sources(&state, src->want.reads);
+				   tide_stream_sources(&state, src->want.reads);
 		if (tide_stream_source_lag(&state, STALE_SOURCE_MS) > 0)
 			src->distrust_until = tide_monotonic_ms() + SETTLE_MS;
 	}
@@ -179,7 +181,7 @@ parse_position(const TideSource *src, const char *text, const TideStreamState *s
 	const char *domain = tide_js_domain(src->js);
 	const char *bar1 = text != NULL ? strchr(text, '|') : NULL;
 	const char *bar2 = bar1 != NULL ? strchr(bar1 + 1, '|') : NULL;
-	uint64_t	seq;
+	uint64_t seq;
 
 	if (bar2 == NULL || !tide_parse_u64(bar2 + 1, strlen(bar2 + 1), &seq))
 		return 0;
@@ -190,9 +192,11 @@ parse_position(const TideSource *src, const char *text, const TideStreamState *s
 		(size_t) (bar2 - bar1 - 1) == strlen(domain) &&
 		memcmp(bar1 + 1, domain, strlen(domain)) == 0 && seq <= state->last_seq)
 		return seq;
-	tide_log(TIDE_LOG_WARN, "stream \"%s\" is not the one that was read before (position %s, stream"
-			 " created %s, last sequence %llu): reading from its beginning, the inbox drops what it has",
-			 src->want.stream, text, state->created, (unsigned long long) state->last_seq);
+	tide_log(
+		TIDE_LOG_WARN,
+		"stream \"%s\" is not the one that was read before (position %s, stream"
+		" created %s, last sequence %llu): reading from its beginning, the inbox drops what it has",
+		src->want.stream, text, state->created, (unsigned long long) state->last_seq);
 	return 0;
 }
 
@@ -200,12 +204,11 @@ static bool
 load_position(TideSource *src, const TideStreamState *state, uint64_t *after, TideError *err)
 {
 	const TidePipelineInfo *info = src->info;
-	TideArena  *arena;
+	TideArena *arena;
 	const char *text = NULL;
-	bool		ok;
+	bool ok;
 
-	if (src->pg == NULL &&
-		!tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
+	if (src->pg == NULL && !tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
 		return false;
 	arena = tide_arena_new();
 	ok = tide_home->position(src->pg, info->name, arena, &text, err);
@@ -219,8 +222,8 @@ static bool
 begin(TideSource *src, TideError *err)
 {
 	TideStreamState state = {0};
-	uint64_t	after = 0;
-	bool		ok;
+	uint64_t after = 0;
+	bool ok;
 
 	if (!tide_provision_stream(src->js, &src->want, &state, err))
 		return false;
@@ -238,7 +241,7 @@ begin(TideSource *src, TideError *err)
 		return true;
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
 	ok = load_position(src, &state, &after, err) &&
-		tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
+		 tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
 	tide_stream_clear(&state);
 	src->last_sseq = src->confirmed_sseq = after;
 	src->credit = 0;
@@ -260,7 +263,7 @@ read_config(TideSource *src, TideError *err)
 	if (!tide_provision_read(config, NULL, NULL, &src->want, err))
 		return false;
 	src->batch_size = (size_t) tide_nats_opt_int(config, TIDE_SIDE_SOURCE, "batch_size");
-	src->consumer = (TideConsumerWant) {
+	src->consumer = (TideConsumerWant){
 		.stream = src->want.stream,
 		.name = name,
 		.filter = src->want.reads,
@@ -274,7 +277,7 @@ read_config(TideSource *src, TideError *err)
 static bool
 subscribe_all(TideSource *src, TideError *err)
 {
-	char		subject[SUBJECT_SIZE + 2];
+	char subject[SUBJECT_SIZE + 2];
 
 	snprintf(src->pull_prefix, sizeof(src->pull_prefix), "%s.pull.", tide_nats_inbox(src->nats));
 	snprintf(src->pull_subject, sizeof(src->pull_subject), "%s.CONSUMER.MSG.NEXT.%s.%s",
@@ -290,26 +293,28 @@ static bool
 nats_source_open(const TidePipelineInfo *info, TideSource **out, TideError *err)
 {
 	TideSource *src = tide_zalloc(sizeof(*src));
-	bool		ok;
+	bool ok;
 
 	*out = NULL;
 	src->info = info;
 	src->who_pause_ms = WHO_FIRST_MS / 2;
 	src->mean_bytes = 1024;
 	ok = read_config(src, err) &&
-		tide_nats_open(info->config, info->name, info->stop, &src->nats, err) &&
-		tide_js_open(src->nats, tide_nats_opt(info->config, "domain"), &src->js, err) &&
-		tide_who_new(src->nats, src->want.stream, src->want.reads, info->region,
-					 tide_js_domain(src->js), &src->who, err) &&
-		subscribe_all(src, err) && begin(src, err);
+		 tide_nats_open(info->config, info->name, info->stop, &src->nats, err) &&
+		 tide_js_open(src->nats, tide_nats_opt(info->config, "domain"), &src->js, err) &&
+		 tide_who_new(src->nats, src->want.stream, src->want.reads, info->region,
+					  tide_js_domain(src->js), &src->who, err) &&
+		 subscribe_all(src, err) && begin(src, err);
 	if (!ok)
 	{
 		nats_source_close(src);
 		return false;
 	}
 	if (src->waiting)
-		tide_log(TIDE_LOG_INFO, "stream \"%s\" does not exist yet and no region said that it publishes"
-				 " \"%s\": waiting", src->want.stream, src->want.reads);
+		tide_log(TIDE_LOG_INFO,
+				 "stream \"%s\" does not exist yet and no region said that it publishes"
+				 " \"%s\": waiting",
+				 src->want.stream, src->want.reads);
 	*out = src;
 	return true;
 }
@@ -337,32 +342,46 @@ nats_source_close(TideSource *src)
 static size_t
 wanted_credit(const TideSource *src)
 {
-	size_t		by_count = src->batch_size * 2;
-	size_t		by_bytes = MAX_QUEUE_BYTES / src->mean_bytes;
+	size_t by_count = src->batch_size * 2;
+	size_t by_bytes = MAX_QUEUE_BYTES / src->mean_bytes;
 
 	if (by_bytes < 1)
 		by_bytes = 1;
 	return by_count < by_bytes ? by_count : by_bytes;
 }
 
+/*
+ * The server ends a request before it has sent that much for it, however small
+ * recent messages were.  A message that the server takes at all must fit.
+ */
+static size_t
+request_bytes(const TideSource *src)
+{
+	size_t largest = (size_t) natsConnection_GetMaxPayload(tide_nats_connection(src->nats)) +
+					 TIDE_NATS_MAX_HEADER_BYTES;
+
+	return largest > MAX_QUEUE_BYTES ? largest : MAX_QUEUE_BYTES;
+}
+
 /* Asks for more when half of it has come. */
 static bool
 pull(TideSource *src, TideError *err)
 {
-	size_t		wanted = wanted_credit(src);
-	char		body[160];
-	char		reply[SUBJECT_SIZE + 24];
-	natsStatus	s;
+	size_t wanted = wanted_credit(src);
+	char body[160];
+	char reply[SUBJECT_SIZE + 24];
+	natsStatus s;
 
 	if (src->waiting || src->credit > wanted / 2)
 		return true;
 	snprintf(reply, sizeof(reply), "%s%llu", src->pull_prefix,
 			 (unsigned long long) tide_nats_serial(src->nats));
-	snprintf(body, sizeof(body), "{\"batch\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
-			 wanted - src->credit, (long long) (PULL_EXPIRES_MS * NS_PER_MS),
+	snprintf(body, sizeof(body),
+			 "{\"batch\":%zu,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
+			 wanted - src->credit, request_bytes(src), (long long) (PULL_EXPIRES_MS * NS_PER_MS),
 			 (long long) (HEARTBEAT_MS * NS_PER_MS));
-	s = natsConnection_PublishRequestString(tide_nats_connection(src->nats), src->pull_subject, reply,
-											body);
+	s = natsConnection_PublishRequestString(tide_nats_connection(src->nats), src->pull_subject,
+											reply, body);
 	if (s != NATS_OK)
 		return tide_nats_error(src->nats, s, "asking for messages", err);
 	if (src->credit == 0)
@@ -375,11 +394,11 @@ static void
 give_back_credit(TideSource *src, natsMsg *msg)
 {
 	const char *text = NULL;
-	uint64_t	unused = 0;
+	uint64_t unused = 0;
 
 	if (natsMsgHeader_Get(msg, "Nats-Pending-Messages", &text) != NATS_OK || text == NULL ||
 		!tide_parse_u64(text, strlen(text), &unused))
-		unused = src->credit;	/* the server does not say: ask anew for everything */
+		unused = src->credit; /* the server does not say: ask anew for everything */
 	src->credit -= unused < src->credit ? (size_t) unused : src->credit;
 }
 
@@ -394,16 +413,17 @@ handle_status(TideSource *src, natsMsg *msg, TideError *err)
 	(void) natsMsgHeader_Get(msg, "Description", &text);
 	src->heard_at = tide_monotonic_ms();
 	if (strcmp(status, "100") == 0)
-		return true;			/* heartbeat */
+		return true; /* heartbeat */
 	if (strcmp(status, "408") == 0 || strcmp(status, "404") == 0 ||
-		strcmp(text, "Leadership Change") == 0)
+		strcmp(text, "Leadership Change") == 0 ||
+		strcmp(text, "Message Size Exceeds MaxBytes") == 0)
 	{
 		give_back_credit(src, msg);
 		return true;
 	}
-	return tide_error(err, strstr(text, "push based") != NULL ? TIDE_ERR_CONFIG :
-					  TIDE_ERR_UNAVAILABLE, status, "consumer \"%s\" of stream \"%s\": %s",
-					  src->consumer.name, src->consumer.stream, text);
+	return tide_error(
+		err, strstr(text, "push based") != NULL ? TIDE_ERR_CONFIG : TIDE_ERR_UNAVAILABLE, status,
+		"consumer \"%s\" of stream \"%s\": %s", src->consumer.name, src->consumer.stream, text);
 }
 
 /* Nothing was heard although something should have been: is the consumer still there? */
@@ -412,8 +432,7 @@ check_silence(TideSource *src, TideError *err)
 {
 	TideConsumerState state;
 
-	if (src->waiting || src->credit == 0 ||
-		tide_monotonic_ms() - src->heard_at < SILENCE_MS)
+	if (src->waiting || src->credit == 0 || tide_monotonic_ms() - src->heard_at < SILENCE_MS)
 		return true;
 	if (!tide_consumer_load(src->js, &src->consumer, &state, err))
 		return false;
@@ -421,7 +440,7 @@ check_silence(TideSource *src, TideError *err)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, TIDE_JS_CONSUMER_NOT_FOUND,
 						  "consumer \"%s\" of stream \"%s\" is gone", src->consumer.name,
 						  src->consumer.stream);
-	src->credit = 0;			/* our request got lost, or is older than the server's restart */
+	src->credit = 0; /* our request got lost, or is older than the server's restart */
 	src->heard_at = tide_monotonic_ms();
 	return pull(src, err);
 }
@@ -433,7 +452,7 @@ check_silence(TideSource *src, TideError *err)
 static bool
 acknowledge(TideSource *src, const char *reply, TideError *err)
 {
-	natsStatus	s = natsConnection_PublishString(tide_nats_connection(src->nats), reply, "+ACK");
+	natsStatus s = natsConnection_PublishString(tide_nats_connection(src->nats), reply, "+ACK");
 
 	return s == NATS_OK || tide_nats_error(src->nats, s, "acknowledging", err);
 }
@@ -441,9 +460,9 @@ acknowledge(TideSource *src, const char *reply, TideError *err)
 static void
 add_event(TideSource *src, TideBatch *batch, natsMsg *msg, const TideJsAck *ack)
 {
-	TideEvent  *event = tide_batch_add(batch);
+	TideEvent *event = tide_batch_add(batch);
 	TideMessageSource from = {src->want.stream, tide_js_domain(src->js), src->created};
-	size_t		bytes = (size_t) natsMsg_GetDataLength(msg);
+	size_t bytes = (size_t) natsMsg_GetDataLength(msg);
 
 	tide_message_decode(msg, ack, &from, batch->arena, event);
 	event->source_ref = tide_arena_strdup(batch->arena, natsMsg_GetReply(msg));
@@ -455,7 +474,7 @@ static bool
 handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 {
 	const char *reply = natsMsg_GetReply(msg);
-	TideJsAck	ack;
+	TideJsAck ack;
 
 	if (strncmp(natsMsg_GetSubject(msg), src->pull_prefix, strlen(src->pull_prefix)) == 0)
 		return handle_status(src, msg, err);
@@ -465,11 +484,14 @@ handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 	if (src->credit > 0)
 		src->credit--;
 	if (src->place.exact && ack.consumer_seq != src->place.next_cseq)
-		return tide_error(err, TIDE_ERR_UNAVAILABLE, "gap", "messages of stream \"%s\" were lost on"
-						  " their way here (consumer sequence %llu came, %llu was due): reading again"
-						  " from %llu", src->want.stream, (unsigned long long) ack.consumer_seq,
-						  (unsigned long long) src->place.next_cseq,
-						  (unsigned long long) src->confirmed_sseq + 1);
+		return tide_error(
+			err, TIDE_ERR_UNAVAILABLE, "gap",
+			"messages of stream \"%s\" were lost on"
+			" their way here (consumer sequence %llu came, %llu was due): reading again"
+			" from %llu",
+			src->want.stream, (unsigned long long) ack.consumer_seq,
+			(unsigned long long) src->place.next_cseq,
+			(unsigned long long) src->confirmed_sseq + 1);
 	src->place.next_cseq = ack.consumer_seq + 1;
 	if (src->place.exact && ack.stream_seq <= src->last_sseq)
 	{
@@ -486,18 +508,19 @@ handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 static bool
 take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
 {
-	uint64_t	queued = 1;
+	uint64_t queued = 1;
 
 	while (queued > 0 && batch->n_events < src->batch_size && batch->bytes < MAX_BATCH_BYTES)
 	{
-		natsMsg    *msg = NULL;
-		bool		ok;
+		natsMsg *msg = NULL;
+		bool ok;
 
 		if (!tide_nats_next(src->nats, src->messages, timeout_ms, &msg, err))
 		{
 			if (err != NULL && strcmp(err->code, "503") == 0)
-				tide_error(err, TIDE_ERR_UNAVAILABLE, "503", "consumer \"%s\" of stream \"%s\" is gone",
-						   src->consumer.name, src->consumer.stream);
+				tide_error(err, TIDE_ERR_UNAVAILABLE, "503",
+						   "consumer \"%s\" of stream \"%s\" is gone", src->consumer.name,
+						   src->consumer.stream);
 			return false;
 		}
 		if (msg == NULL)
@@ -509,7 +532,7 @@ take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
 		if (natsSubscription_QueuedMsgs(src->messages, &queued) != NATS_OK)
 			queued = 0;
 		if (batch->n_events == 0 && queued == 0)
-			break;				/* only a heartbeat came */
+			break; /* only a heartbeat came */
 		batch->more = queued > 0;
 	}
 	return true;
@@ -525,7 +548,7 @@ count_pending(TideSource *src, uint64_t *pending, TideError *err)
 {
 	TideConsumerState consumer;
 	TideStreamState stream = {0};
-	uint64_t	lag;
+	uint64_t lag;
 
 	if (!tide_consumer_load(src->js, &src->consumer, &consumer, err) ||
 		!tide_stream_load(src->js, src->want.stream, &stream, err))
@@ -545,20 +568,19 @@ answer_question(TideSource *src, natsMsg *msg, TideArena *arena, TideError *err)
 {
 	const TidePipelineInfo *info = src->info;
 	TideHaveQuestion question;
-	TideAnswer	answer = {.region = {info->region, strlen(info->region)}};
-	TideSlice  *missing = NULL;
-	uint64_t	before;
-	uint64_t	after = 0;
+	TideAnswer answer = {.region = {info->region, strlen(info->region)}};
+	TideSlice *missing = NULL;
+	uint64_t before;
+	uint64_t after = 0;
 
 	if (natsMsg_GetReply(msg) == NULL || !tide_have_parse_question(msg, arena, &question))
 		return true;
 	if (strcmp(question.region.ptr, info->region) == 0 ||
 		!tide_subject_covers(src->want.reads, question.subject.ptr))
-		return true;			/* not meant for us */
+		return true; /* not meant for us */
 	if (!count_pending(src, &before, err))
 		return false;
-	if (src->pg == NULL &&
-		!tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
+	if (src->pg == NULL && !tide_home->open(info->conninfo, info->name, info->stop, &src->pg, err))
 		return false;
 	if (!tide_home->missing(src->pg, info->target, question.ids, question.n_ids, arena, &missing,
 							&answer.n_missing, err))
@@ -576,11 +598,11 @@ answer_question(TideSource *src, natsMsg *msg, TideArena *arena, TideError *err)
 static bool
 serve_questions(TideSource *src, TideError *err)
 {
-	uint64_t	queued = 0;
-	natsMsg    *msg = NULL;
-	TideArena  *arena;
-	TideError	local = {0};
-	bool		ok;
+	uint64_t queued = 0;
+	natsMsg *msg = NULL;
+	TideArena *arena;
+	TideError local = {0};
+	bool ok;
 
 	if (src->waiting || natsSubscription_QueuedMsgs(src->questions, &queued) != NATS_OK ||
 		queued == 0)
@@ -609,9 +631,9 @@ serve_questions(TideSource *src, TideError *err)
 static bool
 do_chores(TideSource *src, TideError *err)
 {
-	long long	now = tide_monotonic_ms();
-	bool		exists = true;
-	bool		was_fed = src->fed;
+	long long now = tide_monotonic_ms();
+	bool exists = true;
+	bool was_fed = src->fed;
 
 	if (now >= src->look_at && !src->waiting)
 	{
@@ -624,8 +646,9 @@ do_chores(TideSource *src, TideError *err)
 	if (src->fed)
 		return true;
 	if (was_fed)
-		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" does not take \"%s\" any more",
-						  src->want.stream, src->want.reads);
+		return tide_error(err, TIDE_ERR_UNAVAILABLE, "",
+						  "stream \"%s\" does not take \"%s\" any more", src->want.stream,
+						  src->want.reads);
 	if (now >= src->who_at)
 	{
 		if (!look_at_stream(src, &exists, err) || (!src->fed && !ask_who(src, err)))
@@ -650,23 +673,23 @@ static void
 set_position(TideSource *src, TideBatch *batch)
 {
 	const char *domain = tide_js_domain(src->js);
-	char	   *text;
+	char *text;
 
 	if (batch->n_events == 0)
 		return;
 	text = tide_arena_printf(batch->arena, "%s|%s|%llu", src->created,
 							 domain != NULL ? domain : "_", (unsigned long long) src->last_sseq);
-	batch->position = (TideSlice) {text, strlen(text)};
+	batch->position = (TideSlice){text, strlen(text)};
 }
 
 static bool
 nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
 {
-	long long	deadline = tide_monotonic_ms() + timeout_ms;
+	long long deadline = tide_monotonic_ms() + timeout_ms;
 
 	for (;;)
 	{
-		long long	left = deadline - tide_monotonic_ms();
+		long long left = deadline - tide_monotonic_ms();
 
 		if (!serve_questions(src, err) || !do_chores(src, err) || !pull(src, err))
 			return false;
@@ -687,7 +710,7 @@ nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError 
 static bool
 nats_source_confirm(TideSource *src, const TideBatch *batch, TideError *err)
 {
-	size_t		first = src->place.ack_all && batch->n_events > 0 ? batch->n_events - 1 : 0;
+	size_t first = src->place.ack_all && batch->n_events > 0 ? batch->n_events - 1 : 0;
 
 	for (size_t i = first; i < batch->n_events; i++)
 	{

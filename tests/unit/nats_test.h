@@ -38,19 +38,19 @@
 
 typedef struct TestServer
 {
-	pid_t		pid;
-	int			port;
-	int			leaf_port;
-	char		dir[200];
-	char		extra[1200];		/* more configuration */
+	pid_t pid;
+	int port;
+	int leaf_port;
+	char dir[200];
+	char extra[1200]; /* more configuration */
 } TestServer;
 
 static inline int
 test_free_port(void)
 {
 	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t	len = sizeof(addr);
-	int			fd = socket(AF_INET, SOCK_STREAM, 0);
+	socklen_t len = sizeof(addr);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 	assert_true(fd >= 0 && bind(fd, (struct sockaddr *) &addr, len) == 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *) &addr, &len), 0);
@@ -61,33 +61,36 @@ test_free_port(void)
 static inline bool
 test_port_open(int port)
 {
-	struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port),
-	.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int			fd = socket(AF_INET, SOCK_STREAM, 0);
-	bool		open = connect(fd, (struct sockaddr *) &addr, sizeof(addr)) == 0;
+	struct sockaddr_in addr = {.sin_family = AF_INET,
+							   .sin_port = htons((uint16_t) port),
+							   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	bool open = connect(fd, (struct sockaddr *) &addr, sizeof(addr)) == 0;
 
 	close(fd);
 	return open;
 }
 
 /* Waits up to limit_ms for the condition. */
-#define TEST_WAIT(condition, limit_ms) \
-	do { \
-		long long end_ = tide_monotonic_ms() + (limit_ms); \
-		while (!(condition)) \
-		{ \
-			if (tide_monotonic_ms() > end_) \
+#define TEST_WAIT(condition, limit_ms)                                          \
+	do                                                                          \
+	{                                                                           \
+		long long end_ = tide_monotonic_ms() + (limit_ms);                      \
+		while (!(condition))                                                    \
+		{                                                                       \
+			if (tide_monotonic_ms() > end_)                                     \
 				fail_msg("not within %d ms: %s", (int) (limit_ms), #condition); \
-			usleep(20000); \
-		} \
-	} while (0)
+			usleep(20000);                                                      \
+		}                                                                       \
+	}                                                                           \
+	while (0)
 
 /* Starts (again) with the same port and store. */
 static inline void
 test_server_start(TestServer *server)
 {
-	char		path[260];
-	FILE	   *conf;
+	char path[260];
+	FILE *conf;
 
 	snprintf(path, sizeof(path), "%s/nats.conf", server->dir);
 	conf = fopen(path, "w");
@@ -98,10 +101,10 @@ test_server_start(TestServer *server)
 	assert_true(server->pid >= 0);
 	if (server->pid == 0)
 	{
-		char		log[260];
-		int			fd;
+		char log[260];
+		int fd;
 
-		prctl(PR_SET_PDEATHSIG, SIGKILL);	/* a failed test leaves nothing behind */
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a failed test leaves nothing behind */
 		snprintf(log, sizeof(log), "%s/log", server->dir);
 		fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
 		dup2(fd, 1);
@@ -116,13 +119,13 @@ test_server_start(TestServer *server)
 static inline void
 test_server_new(TestServer *server, const char *domain, const char *more)
 {
-	char		base[] = "/tmp/tide_nats_XXXXXX";
+	char base[] = "/tmp/tide_nats_XXXXXX";
 
 	assert_non_null(mkdtemp(base));
-	*server = (TestServer) {.port = test_free_port()};
+	*server = (TestServer){.port = test_free_port()};
 	snprintf(server->dir, sizeof(server->dir), "%s", base);
-	snprintf(server->extra, sizeof(server->extra), "jetstream { store_dir: \"%s/js\"%s%s%s }\n%s", base,
-			 domain != NULL ? ", domain: \"" : "", domain != NULL ? domain : "",
+	snprintf(server->extra, sizeof(server->extra), "jetstream { store_dir: \"%s/js\"%s%s%s }\n%s",
+			 base, domain != NULL ? ", domain: \"" : "", domain != NULL ? domain : "",
 			 domain != NULL ? "\"" : "", more);
 	test_server_start(server);
 }
@@ -130,7 +133,7 @@ test_server_new(TestServer *server, const char *domain, const char *more)
 static inline void
 test_server_kill(TestServer *server)
 {
-	int			status;
+	int status;
 
 	if (server->pid <= 0)
 		return;
@@ -142,7 +145,7 @@ test_server_kill(TestServer *server)
 static inline void
 test_server_free(TestServer *server)
 {
-	char		command[260];
+	char command[260];
 
 	test_server_kill(server);
 	snprintf(command, sizeof(command), "rm -rf '%s'", server->dir);
@@ -161,10 +164,10 @@ test_have_server(void)
 
 typedef struct TestHome
 {
-	char		position[300];	/* "": none */
-	char	  **ids;			/* received, in order of first arrival */
-	size_t		n_ids;
-	size_t		cap;
+	char position[300]; /* "": none */
+	char **ids;			/* received, in order of first arrival */
+	size_t n_ids;
+	size_t cap;
 } TestHome;
 
 static TestHome test_home;
@@ -271,17 +274,17 @@ typedef struct TestPipeline
 
 static inline void __attribute__((format(printf, 5, 6)))
 test_pipeline(TestPipeline *p, const char *name, const char *region, const char *target,
-			  const char *fmt,...)
+			  const char *fmt, ...)
 {
-	char		text[2000];
-	va_list		args;
+	char text[2000];
+	va_list args;
 	json_error_t je;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
-	*p = (TestPipeline) {0};
-	p->info = (TidePipelineInfo) {
+	*p = (TestPipeline){0};
+	p->info = (TidePipelineInfo){
 		.name = name,
 		.region = region,
 		.target = target,
@@ -306,15 +309,17 @@ test_pipeline_free(TestPipeline *p)
 static inline TideSlice
 test_slice(TideArena *arena, const char *text)
 {
-	return (TideSlice) {tide_arena_strdup(arena, text), strlen(text)};
+	return (TideSlice){tide_arena_strdup(arena, text), strlen(text)};
 }
 
-#define ASSERT_OK(expression) \
-	do { \
-		TideError *e_ = &err; \
-		tide_error_clear(e_); \
-		if (!(expression)) \
+#define ASSERT_OK(expression)                                                           \
+	do                                                                                  \
+	{                                                                                   \
+		TideError *e_ = &err;                                                           \
+		tide_error_clear(e_);                                                           \
+		if (!(expression))                                                              \
 			fail_msg("%s: [%s] %s (%s)", #expression, e_->code, e_->message, e_->hint); \
-	} while (0)
+	}                                                                                   \
+	while (0)
 
-#endif							/* NATS_TEST_H */
+#endif /* NATS_TEST_H */

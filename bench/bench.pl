@@ -1,0 +1,189 @@
+# bench.pl: runs the measurements, prints them, writes them down.  Called by bench/run.
+#
+# Owns: options, the table, results.json, docs/benchmarks.md.  Does not own: measuring
+# (bench/lib/Bench/*.pm).
+
+use strict;
+use warnings;
+
+use Getopt::Long;
+use JSON::PP;
+use Time::HiRes qw(time);
+
+use Bench::Bloat;
+use Bench::Latency;
+use Bench::Pipeline;
+use Bench::Publish;
+use Bench::Util qw(region);
+
+# What is aimed at: shown beside each figure.
+my %AIM = (cost_over_insert => 1.3, speed_over_pgq => 1, direct => 0.5, nats => 0.3,
+	latency_direct => 1.5, latency_nats => 5, relay_kib => 32 * 1024, dead => 0);
+
+my ($quick, $only, $write_docs);
+GetOptions('quick' => \$quick, 'only=s' => \$only, 'write-docs' => \$write_docs) or exit 2;
+my %wanted = map { $_ => 1 } split /,/, $only // 'publish,pipeline,latency,bloat';
+
+sub first_line
+{
+	my ($command) = @_;
+	my ($line) = split /\n/, qx{$command 2>/dev/null};
+	return $line // '';
+}
+
+sub machine
+{
+	open my $cpus, '<', '/proc/cpuinfo' or die $!;
+	my @models = map { /^model name\s*:\s*(.*)/ ? $1 : () } <$cpus>;
+	open my $mem, '<', '/proc/meminfo' or die $!;
+	my ($kib) = <$mem> =~ /(\d+)/;
+	open my $load, '<', '/proc/loadavg' or die $!;
+	return {
+		cpus => scalar @models, cpu => $models[0] // 'unknown', memory_gib => int($kib / 1024 / 1024 + 0.5),
+		kernel => first_line('uname -r'), postgresql => first_line('postgres --version'),
+		nats => first_line('nats-server --version'), load_before => (split ' ', <$load>)[0] };
+}
+
+# ---- rows of the table: [what, figure, aim, met] ----
+
+sub row
+{
+	my ($what, $figure, $aim, $met) = @_;
+	return [ $what, $figure, $aim // '', !defined $met ? '' : $met ? 'yes' : 'no' ];
+}
+
+sub publish_rows
+{
+	my ($results) = @_;
+	my @rows;
+	for my $r (@$results)
+	{
+		my $case = "$r->{clients} client" . ($r->{clients} > 1 ? 's' : '') . ", synchronous_commit $r->{synchronous_commit}";
+		push @rows, row("publish, $case", sprintf('%.0f/s', $r->{tps}{pg_tide}));
+		push @rows, row('  plain INSERT, one index', sprintf('%.0f/s; publishing costs %.2f times as much', $r->{tps}{insert}, $r->{cost_over_insert}),
+			"<= $AIM{cost_over_insert}", $r->{cost_over_insert} <= $AIM{cost_over_insert});
+		push @rows, row('  pgq.insert_event', sprintf('%.0f/s; publishing is %.2f times as fast', $r->{tps}{pgq}, $r->{speed_over_pgq}),
+			'> 1', $r->{speed_over_pgq} > $AIM{speed_over_pgq}) if $r->{tps}{pgq};
+	}
+	return @rows;
+}
+
+sub relay_row
+{
+	my ($what, $peaks) = @_;
+	my ($max) = sort { $b <=> $a } values %$peaks;
+	return row("  relay's highest memory, $what", sprintf('%.1f MiB', $max / 1024), '< 32 MiB', $max < $AIM{relay_kib});
+}
+
+sub pipeline_rows
+{
+	my ($results) = @_;
+	my @rows;
+	for my $r (@$results)
+	{
+		push @rows, row("outbox to inbox, $r->{way}, $r->{events} events", sprintf('%.0f/s', $r->{events_per_second}));
+		push @rows, row('  the inbox alone, one connection', sprintf('%.0f/s; share %.2f', $r->{inbox_alone}, $r->{share_of_inbox}),
+			">= $AIM{$r->{way}}", $r->{share_of_inbox} >= $AIM{ $r->{way} });
+		push @rows, row('  plain INSERT of such batches', sprintf('%.0f/s; share %.2f', $r->{plain_insert}, $r->{share_of_insert}));
+		push @rows, relay_row($r->{way}, $r->{relay_peak_kib});
+	}
+	return @rows;
+}
+
+sub latency_rows
+{
+	my ($results) = @_;
+	my @rows;
+	for my $r (@$results)
+	{
+		my $aim = $AIM{"latency_$r->{way}"};
+		push @rows, row("commit to commit, $r->{way}, $r->{rate} events/s", sprintf('p50 %.2f ms, p99 %.2f ms', $r->{p50_ms}, $r->{p99_ms}),
+			"p50 <= $aim ms", $r->{p50_ms} <= $aim);
+		push @rows, row('  until another session can read it', sprintf('p50 %.2f ms, p99 %.2f ms', $r->{seen_p50_ms}, $r->{seen_p99_ms}));
+	}
+	return @rows;
+}
+
+sub bloat_rows
+{
+	my ($r) = @_;
+	my $where = join ', ', map { "$_: $r->{where}{$_}" } sort keys %{ $r->{where} };
+	my $dead = $r->{dead_in_outbox} + $r->{dead_in_positions};
+	return (
+		row("dead rows after $r->{events} events, a snapshot held", "$dead in outbox and positions", '0', $dead == $AIM{dead}),
+		row('  in other tables of schema tide', $r->{dead_elsewhere} . ($where ? " ($where)" : '')),
+		row("  the outbox's largest size, retention 5 s", sprintf('%.0f MiB', $r->{outbox_peak_bytes} / 1024 / 1024)),
+		relay_row('steady load', $r->{relay_peak_kib}));
+}
+
+sub table
+{
+	my ($results) = @_;
+	my @rows = ([ 'what', 'measured', 'aim', 'met' ]);
+	push @rows, publish_rows($results->{publish}) if $results->{publish};
+	push @rows, pipeline_rows($results->{pipeline}) if $results->{pipeline};
+	push @rows, latency_rows($results->{latency}) if $results->{latency};
+	push @rows, bloat_rows($results->{bloat}) if $results->{bloat};
+	return @rows;
+}
+
+sub print_table
+{
+	my (@rows) = @_;
+	my @width = map { my $c = $_; (sort { $b <=> $a } map { length $_->[$c] } @rows)[0] } 0 .. 3;
+	printf $Bench::Util::OUT "%-*s  %-*s  %-*s  %s\n", $width[0], $_->[0], $width[1], $_->[1], $width[2], $_->[2], $_->[3] for @rows;
+	return;
+}
+
+sub spew
+{
+	my ($path, $text) = @_;
+	open my $out, '>', $path or die "$path: $!";
+	print $out $text;
+	close $out or die "$path: $!";
+	return;
+}
+
+sub docs
+{
+	my ($results, @rows) = @_;
+	my $m = $results->{machine};
+	my $text = <<~"END";
+		# Benchmarks
+
+		Made by `bench/run --write-docs`; `make bench` repeats it. Every figure is a median of interleaved rounds
+		(A, B, A, B, ...), with the peer measured in the same run on the same server.
+
+		Machine: $m->{cpus} x $m->{cpu}, $m->{memory_gib} GiB, Linux $m->{kernel}; $m->{postgresql}, $m->{nats}.
+		Load average before: $m->{load_before}. Publishers, both databases, brokers and relays share these processors.
+
+		END
+	$text .= join('', map { '| ' . join(' | ', @$_) . " |\n" } $rows[0], [ map { '---' } 0 .. 3 ], @rows[ 1 .. $#rows ]);
+	$text .= <<~"END";
+
+		- *Publish*: pgbench with prepared statements, one event of about 400 bytes a transaction.
+		- *The inbox alone*: `bench/inbox_limit.c`, the same events in ready-made arrays, one connection, batches of 1000.
+		- *Outbox to inbox*: all events were published before the relay started; the rate is by commit times in the
+		  inbox. *nats* is two servers, a JetStream domain each, joined by a leaf node.
+		- *Commit to commit*: by the commit times both servers keep; *until another session can read it* is by a session
+		  that looks every half millisecond.
+		- *Dead rows*: counted with pgstattuple while the snapshot is still held.
+		END
+	spew("$ENV{TIDE_TOP}/docs/benchmarks.md", $text);
+	return;
+}
+
+my $start = time;
+my %results = (machine => machine(), quick => $quick ? JSON::PP::true : JSON::PP::false);
+my ($us, $eu) = (region('us', 'us-east'), region('eu', 'eu-west'));
+$results{publish} = Bench::Publish::measure($us, $quick) if $wanted{publish};
+$results{pipeline} = Bench::Pipeline::measure($us, $eu, $quick) if $wanted{pipeline};
+$results{latency} = Bench::Latency::measure($us, $eu, $quick) if $wanted{latency};
+$results{bloat} = Bench::Bloat::measure($us, $eu, $quick) if $wanted{bloat};
+$results{seconds} = int(time - $start);
+
+my @rows = table(\%results);
+print_table(@rows);
+$rows[$_][0] =~ s/^ +/... / for 1 .. $#rows;
+spew("$ENV{TIDE_TOP}/build/bench/results.json", JSON::PP->new->canonical->pretty->encode(\%results));
+docs(\%results, @rows) if $write_docs;

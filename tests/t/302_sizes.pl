@@ -6,20 +6,21 @@ use warnings;
 use Test::More;
 
 use PgTide::Duo;
-use PgTide::Test qw(wait_until);
+use PgTide::NatsWire;
 
 my $MB = 1 << 20;
 my $HIGH_WATER = 200 << 10;    # KiB
 
 my $duo = PgTide::Duo->new(conf => "max_wal_size = 4GB\nsynchronous_commit = off\nautovacuum = off\n");
 
-# Publishes count events of about that many bytes that don't compress, in one transaction.
+# Publishes count events of about that many bytes in one transaction; a single one does not compress.
 sub publish
 {
 	my ($outbox, $bytes, $count, $key) = @_;
-	$duo->sql('us', sprintf q{
-		SELECT count(tide.outbox_publish('%s', 'blob', jsonb_build_object('n', n, 'x',
-			(SELECT string_agg(md5(n::text || i), '') FROM generate_series(1, %d) i)), '{}', %s))
+	my $text = $count > 1 ? q{repeat(md5(n::text), %d)}
+	  : q{(SELECT string_agg(md5(n::text || i), '') FROM generate_series(1, %d) i)};
+	$duo->sql('us', sprintf qq{
+		SELECT count(tide.outbox_publish('%s', 'blob', jsonb_build_object('n', n, 'x', $text), '{}', %s))
 		FROM generate_series(1, %d) n}, $outbox, $bytes / 32, PgTide::Duo::literal($key), $count);
 	return;
 }
@@ -112,9 +113,27 @@ sub test_memory
 	return;
 }
 
+# Large messages in masses after many small ones, when the relay expects more small ones.
+sub test_burst
+{
+	$duo->sql('eu', q{SELECT tide.inbox_create('burst')});
+	$duo->nats->ctl('stream-create', 'BURST', '{"name": "BURST", "subjects": ["burst"], "storage": "file"}');
+	my $wire = PgTide::NatsWire->new;
+	$wire->pub('burst', "$_") for 1 .. 500;
+	$wire->pub('burst', '"' . 'x' x $MB . '"') for 1 .. 300;
+	$wire->store('burst', '"the last"');
+	$duo->stop_relays;
+	$duo->inbox_from_nats('eu', 'burst-in', 'burst', stream => 'BURST', subject => 'burst');
+	$duo->start_relay('eu');
+	ok(defined $duo->wait_count('eu', 'burst', 801, 60), 'a burst of 300 of 1 MB arrives');
+	memory_of('eu', 'burst');
+	return;
+}
+
 $duo->start_relays;
 test_direct();
 test_retry(test_too_large());
 test_memory();
+test_burst();
 is_deeply($duo->stop_relays, { us => 0, eu => 0 }, 'both relays end with status 0');
 done_testing();

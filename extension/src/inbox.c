@@ -214,7 +214,7 @@ tide_inbox_open(text *name)
 
 	relname = psprintf("%s_inbox", inbox->name);
 	truncate_identifier(relname, strlen(relname), false);
-	strlcpy(inbox->relname, relname, NAMEDATALEN);
+	snprintf(inbox->relname, NAMEDATALEN, "%s", relname);
 	inbox->relation = pstrdup(quote_identifier(inbox->relname));
 	inbox->relid = get_relname_relid(inbox->relname, get_namespace_oid(TIDE_SCHEMA, false));
 	if (!OidIsValid(inbox->relid))

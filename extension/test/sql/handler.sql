@@ -55,14 +55,16 @@ CREATE FUNCTION "odd ""Name"(key text) RETURNS void LANGUAGE sql AS $$ INSERT IN
 -- One round for each: register, let an event arrive, run
 SELECT tide.inbox_set_handler('hi', 'by_name(text,text,text,text,varchar,text,text,jsonb,json,timestamptz,timestamptz,timestamptz,bigint,bigint,text)');
 SELECT tide.relay_acquire('handler:hi', 'me') AS epoch \gset
-SELECT name, direction, target, enabled, config FROM tide.pipelines WHERE target = 'hi';
-SELECT handler, handler_role = current_user::regrole AS mine, handler_path FROM tide.inbox WHERE name = 'hi';
+SELECT name, direction, target, enabled, config ->> 'handler' ~ '^regress_handler\.by_name\(' AS handler,
+	config ->> 'role' = current_user AS mine, config ->> 'search_path' AS path FROM tide.pipelines WHERE target = 'hi';
+SELECT handler ~ '^regress_handler\.by_name\(' AS handler, handler_role = current_user::regrole AS mine, handler_path
+	FROM tide.inbox WHERE name = 'hi';
 CREATE FUNCTION pg_temp.shown(OUT text) LANGUAGE sql AS $$ SELECT string_agg(what, '; ' ORDER BY n) FROM regress_handler.seen $$;
 SELECT pg_temp.arrive('e1/k/{"a": 1}');
 CALL tide.inbox_run_handler('hi', 'handler:hi', :epoch, 100, NULL, NULL, NULL, NULL) \gset
 SELECT :done AS done, :failed AS failed, :'more' AS more;
 SELECT pg_temp.shown();
-SELECT event_id, processed_at IS NOT NULL AS processed, attempts, last_error FROM tide.hi_inbox;
+SELECT event_id, processed_at IS NOT NULL AS processed, attempts, last_error FROM tide.hi_inbox ORDER BY seq;
 TRUNCATE seen;
 SELECT pg_temp.arrive('f1/k/1');
 SELECT tide.inbox_set_handler('hi', 'only_some(text,jsonb)');
@@ -153,7 +155,7 @@ UPDATE tide.hi_inbox SET next_attempt_at = NULL;
 CALL tide.inbox_run_handler('hi', 'handler:hi', :epoch, 100, NULL, NULL, NULL, NULL) \gset
 SELECT :done AS done, :failed AS failed;
 SELECT event_id, direction, pipeline, inbox, code, error, attempts FROM tide.dead_letters ORDER BY event_id;
-SELECT event_id, dead_at IS NOT NULL AS dead, attempts FROM tide.hi_inbox WHERE event_id IN ('g1', 'a1');
+SELECT event_id, dead_at IS NOT NULL AS dead, attempts FROM tide.hi_inbox WHERE event_id IN ('g1', 'a1') ORDER BY event_id;
 SELECT what FROM seen ORDER BY n;
 -- mended and redelivered for real
 CREATE OR REPLACE FUNCTION picky(event_id text, payload jsonb, key text) RETURNS void LANGUAGE sql AS $$

@@ -295,15 +295,15 @@ finish_fetch(TideSource *source, TideBatch *batch, int timeout_ms, TideError *er
 
 /*
  * Sleeps until something may have been committed: woken by the server if it
- * can, with growing pauses otherwise.
+ * can, with growing pauses otherwise.  The position is not saved here: at a
+ * steady trickle that would be a transaction between each event and the next.
+ * outbox_start() does it when it is due, at the latest after this wait.
  */
 static bool
 start_wait(TideSource *source, TideError *err)
 {
 	const char *values[4] = {"outbox", source->info->target, source->generation, "400"};
 
-	if (!save_position(source, source->pg, err))
-		return false;
 	if (source->can_wait && source->generation != NULL)
 	{
 		if (!tide_pg_start(source->pg, tide_q_wake_wait, 4, values, NULL, NULL, err))

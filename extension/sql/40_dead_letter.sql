@@ -250,4 +250,4 @@ GRANT EXECUTE ON FUNCTION tide.dead_letter_retry(bigint), tide.dead_letter_disca
 GRANT EXECUTE ON FUNCTION
 	tide.dead_letter_add(text, bigint, text, text, text, text, text, text, bytea, jsonb, text, text)
 	TO tide_relay;
-GRANT SELECT ON tide.dead_letters TO tide_admin, tide_relay, tide_reader;
+GRANT SELECT ON tide.dead_letter, tide.dead_letters TO tide_admin, tide_relay, tide_reader;

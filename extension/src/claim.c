@@ -100,57 +100,108 @@ tide_key_block(TideScan *scan, const TideCandidate *candidate)
 void
 tide_scan_begin(TideScan *scan, const TideInbox *inbox, MemoryContext context)
 {
+	memset(scan, 0, sizeof(*scan));
 	scan->inbox = inbox;
 	scan->context = context;
-	scan->at_end = false;
 	scan->blocked = key_table(context);
 	scan->portal = SPI_cursor_open(NULL, tide_inbox_plan(inbox, TIDE_PLAN_SCAN), NULL, NULL, false);
+	initStringInfo(&scan->key);
 }
 
 void
 tide_scan_end(TideScan *scan)
 {
+	SPI_freetuptable(scan->rows);
 	SPI_cursor_close(scan->portal);
+	pfree(scan->key.data);
+	scan->rows = NULL;
 	scan->portal = NULL;
 }
 
-/* Entity and key as one string; a NULL entity is unlike an empty one. */
 static void
-read_key(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
+append_text(StringInfo buf, Datum value)
 {
+	text *t = DatumGetTextPP(value);
+
+	appendBinaryStringInfo(buf, VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+}
+
+/*
+ * Entity and key as one string; a NULL entity is unlike an empty one.  In the
+ * scan's buffer: most rows that are walked over need no copy of their own.
+ */
+static void
+read_key(TideScan *scan, HeapTuple row, TideCandidate *candidate)
+{
+	TupleDesc desc = scan->rows->tupdesc;
 	bool no_entity;
 	bool no_key;
 	Datum entity = SPI_getbinval(row, desc, 2, &no_entity);
 	Datum key = SPI_getbinval(row, desc, 3, &no_key);
-	StringInfoData buf;
 
 	candidate->key = NULL;
 	candidate->key_len = 0;
 	if (no_key)
 		return;
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, no_entity ? 'n' : 'e');
+	resetStringInfo(&scan->key);
+	appendStringInfoChar(&scan->key, no_entity ? 'n' : 'e');
 	if (!no_entity)
-		appendStringInfoString(&buf, TextDatumGetCString(entity));
-	appendStringInfoChar(&buf, '\0');
-	appendStringInfoString(&buf, TextDatumGetCString(key));
-	candidate->key = buf.data;
-	candidate->key_len = buf.len;
+		append_text(&scan->key, entity);
+	appendStringInfoChar(&scan->key, '\0');
+	append_text(&scan->key, key);
+	candidate->key = scan->key.data;
+	candidate->key_len = scan->key.len;
 }
 
-/* Fills *candidate from a row of TIDE_PLAN_SCAN; false: it waits. */
-static bool
-read_candidate(HeapTuple row, TupleDesc desc, TideCandidate *candidate)
+static void
+keep_key(const TideScan *scan, TideCandidate *candidate)
 {
+	if (candidate->key != NULL)
+		candidate->key = memcpy(MemoryContextAlloc(scan->context, candidate->key_len),
+								candidate->key, candidate->key_len);
+}
+
+/* Looks at one row; true: *candidate is one, false: its key is blocked (now). */
+static bool
+read_candidate(TideScan *scan, HeapTuple row, TideCandidate *candidate)
+{
+	TupleDesc desc = scan->rows->tupdesc;
+	MemoryContext previous;
 	bool isnull;
 
 	memset(candidate, 0, sizeof(*candidate));
-	read_key(row, desc, candidate);
-	if (DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+	read_key(scan, row, candidate);
+	if (tide_key_blocked(scan, candidate))
 		return false;
+	if (DatumGetBool(SPI_getbinval(row, desc, 4, &isnull)))
+	{
+		keep_key(scan, candidate);
+		tide_key_block(scan, candidate);
+		return false;
+	}
+	keep_key(scan, candidate);
+	previous = MemoryContextSwitchTo(scan->context);
 	candidate->event_id = PointerGetDatum(DatumGetTextPCopy(SPI_getbinval(row, desc, 1, &isnull)));
 	candidate->attempts = DatumGetInt32(SPI_getbinval(row, desc, 5, &isnull));
+	MemoryContextSwitchTo(previous);
 	return true;
+}
+
+/* More rows with every fetch: the first ones are usually enough. */
+static bool
+fetch_rows(TideScan *scan, int wanted)
+{
+	if (scan->at_end)
+		return false;
+	CHECK_FOR_INTERRUPTS();
+	scan->fetch_size = Min(Max(scan->fetch_size * 2, Max(wanted, 32)), TIDE_SCAN_ROUND);
+	SPI_freetuptable(scan->rows);
+	SPI_cursor_fetch(scan->portal, true, scan->fetch_size);
+	scan->rows = SPI_tuptable;
+	scan->n_rows = (int) SPI_processed;
+	scan->next_row = 0;
+	scan->at_end = scan->n_rows < scan->fetch_size;
+	return scan->n_rows > 0;
 }
 
 int
@@ -158,27 +209,20 @@ tide_scan_next(TideScan *scan, TideCandidate *candidates, int max)
 {
 	int n = 0;
 
-	while (n == 0 && !scan->at_end)
+	while (n < max)
 	{
-		MemoryContext previous;
-
-		SPI_cursor_fetch(scan->portal, true, max);
-		scan->at_end = SPI_processed < (uint64) max;
-		CHECK_FOR_INTERRUPTS();
-		previous = MemoryContextSwitchTo(scan->context);
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			TideCandidate candidate;
-
-			if (!read_candidate(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, &candidate))
-				tide_key_block(scan, &candidate);
-			else if (!tide_key_blocked(scan, &candidate))
-				candidates[n++] = candidate;
-		}
-		MemoryContextSwitchTo(previous);
-		SPI_freetuptable(SPI_tuptable);
+		if (scan->next_row >= scan->n_rows && (n > 0 || !fetch_rows(scan, max)))
+			break;
+		if (read_candidate(scan, scan->rows->vals[scan->next_row++], &candidates[n]))
+			n++;
 	}
 	return n;
+}
+
+bool
+tide_scan_done(const TideScan *scan)
+{
+	return scan->at_end && scan->next_row >= scan->n_rows;
 }
 
 /* ---- claiming ---- */

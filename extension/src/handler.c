@@ -698,7 +698,7 @@ next_round(Run *run, int wanted)
 	tide_act_as_owner(run->fcinfo, &self);
 	tide_scan_begin(&run->scan, run->inbox, run->context);
 	run->n_candidates = tide_scan_next(&run->scan, run->candidates, size);
-	run->exhausted = run->scan.at_end;
+	run->exhausted = tide_scan_done(&run->scan);
 	tide_scan_end(&run->scan);
 	tide_act_as_self(&self);
 	run->next = 0;

@@ -83,8 +83,8 @@ extern uint64 tide_spi_run(SPIPlanPtr plan, Datum *values, const char *nulls);
 
 typedef struct TideCandidate
 {
-	Datum event_id; /* text */
-	char *key;		/* entity and key as one string of key_len bytes; NULL: no order asked for */
+	Datum event_id;	 /* text */
+	const char *key; /* entity and key as one string of key_len bytes; NULL: no order asked for */
 	int key_len;
 	int attempts;
 	bool locked;
@@ -96,13 +96,20 @@ typedef struct TideScan
 	Portal portal;
 	HTAB *blocked;		   /* keys whose next event can't be worked on now */
 	MemoryContext context; /* of blocked and the candidates */
-	bool at_end;		   /* there are no pending rows after those returned so far */
+	SPITupleTable *rows;   /* those fetched last */
+	int n_rows;
+	int next_row;
+	int fetch_size;
+	bool at_end;		/* there are no rows after those fetched */
+	StringInfoData key; /* of the row that is looked at */
 } TideScan;
 
 /* Everything the scan returns lives in context. */
 extern void tide_scan_begin(TideScan *scan, const TideInbox *inbox, MemoryContext context);
 /* Up to max further events that nothing known so far forbids to work on; 0: there are no more. */
 extern int tide_scan_next(TideScan *scan, TideCandidate *candidates, int max);
+/* Has everything pending been looked at? */
+extern bool tide_scan_done(const TideScan *scan);
 extern void tide_scan_end(TideScan *scan); /* blocked keys stay known */
 extern bool tide_key_blocked(const TideScan *scan, const TideCandidate *candidate);
 extern void tide_key_block(TideScan *scan, const TideCandidate *candidate);

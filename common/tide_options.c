@@ -97,9 +97,6 @@ static const TideOption options[] = {
 		"libpq string or URI of the other database, or env:NAME or file:/path that has it"},
 	{INBOX, SINK, "inbox", TIDE_OPT_NAME, true, 0, 0, NULL,
 		"inbox in that database"},
-
-	{STDOUT, SINK, "subject_template", TIDE_OPT_TEMPLATE, false, 0, 0, "{outbox}.{op}",
-		"subject printed with each event"},
 };
 /* clang-format on */
 

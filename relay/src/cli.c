@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "help_config.h"
 #include "log.h"
 
 #define MAX_OPTIONS 16
@@ -37,7 +38,7 @@ static const TideCommand cmd_version = {
 
 static const TideCommand cmd_help = {
 	.name = "help",
-	.operands = "[COMMAND | exit-codes]",
+	.operands = "[COMMAND | config | exit-codes]",
 	.summary = "show how to use pg_tide, or one command",
 	.options = no_options,
 	.run = run_help,
@@ -197,8 +198,8 @@ print_overview(FILE *out)
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	fputs(
-		"\n\"pg_tide COMMAND --help\" shows a command's options, \"pg_tide help exit-codes\" what the\n"
-		"exit status means.\n",
+		"\n\"pg_tide COMMAND --help\" shows a command's options, \"pg_tide help config\" the keys of\n"
+		"pipeline configurations, \"pg_tide help exit-codes\" what the exit status means.\n",
 		out);
 }
 
@@ -260,6 +261,8 @@ run_help(const TideCliArgs *args)
 		print_overview(stdout);
 	else if (strcmp(topic, "exit-codes") == 0)
 		print_exit_codes(stdout);
+	else if (strcmp(topic, "config") == 0)
+		tide_print_config_help(stdout);
 	else if ((command = find_command(topic)) != NULL)
 		print_command_help(stdout, command);
 	else

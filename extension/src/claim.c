@@ -37,6 +37,7 @@
 
 PG_FUNCTION_INFO_V1(tide_sql_inbox_claim);
 PG_FUNCTION_INFO_V1(tide_sql_inbox_mark_processed);
+PG_FUNCTION_INFO_V1(tide_sql_inbox_mark_many);
 PG_FUNCTION_INFO_V1(tide_sql_inbox_mark_failed);
 PG_FUNCTION_INFO_V1(tide_sql_inbox_release);
 
@@ -447,6 +448,15 @@ check_known(const TideInbox *inbox, Datum event_id)
 					errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
 }
 
+static void
+check_id_given(bool isnull)
+{
+	if (isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the event's id must not be NULL"),
+				 errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
+}
+
 typedef bool (*ReportFunc)(const TideInbox *inbox, Datum event_id, FunctionCallInfo fcinfo);
 
 /* What all reports have in common: arguments, rights, identity, unknown events. */
@@ -462,10 +472,7 @@ report(FunctionCallInfo fcinfo, ReportFunc func)
 	tide_act_as_owner(fcinfo, &self);
 	inbox = tide_inbox_open(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
 	tide_inbox_check_access(inbox, caller);
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the event's id must not be NULL"),
-				 errhint("Pass an event_id that tide.inbox_claim() returned for this inbox.")));
+	check_id_given(PG_ARGISNULL(1));
 	result = func(inbox, PG_GETARG_DATUM(1), fcinfo);
 	if (!result)
 		check_known(inbox, PG_GETARG_DATUM(1));
@@ -504,6 +511,38 @@ Datum
 tide_sql_inbox_mark_processed(PG_FUNCTION_ARGS)
 {
 	return report(fcinfo, report_processed);
+}
+
+/* inbox_mark_processed(inbox text, event_ids text[]) -> how many were not processed before */
+Datum
+tide_sql_inbox_mark_many(PG_FUNCTION_ARGS)
+{
+	Oid caller = GetUserId();
+	TideIdentity self;
+	TideInbox *inbox;
+	Datum *ids = NULL;
+	bool *nulls = NULL;
+	int n = 0;
+	int marked = 0;
+
+	SPI_connect();
+	tide_act_as_owner(fcinfo, &self);
+	inbox = tide_inbox_open(PG_ARGISNULL(0) ? NULL : PG_GETARG_TEXT_PP(0));
+	tide_inbox_check_access(inbox, caller);
+	if (!PG_ARGISNULL(1))
+		deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT, &ids, &nulls,
+						  &n);
+	for (int i = 0; i < n; i++)
+	{
+		check_id_given(nulls[i]);
+		if (tide_inbox_mark(inbox, ids[i]))
+			marked++;
+		else
+			check_known(inbox, ids[i]);
+	}
+	tide_act_as_self(&self);
+	SPI_finish();
+	PG_RETURN_INT32(marked);
 }
 
 Datum

@@ -84,6 +84,13 @@ SELECT pg_temp.try($$SELECT tide.inbox_release('work', 'never')$$);
 SELECT split_part(pg_temp.try($$SELECT tide.inbox_mark_processed('nope', 'r1')$$), E'\n', 1);
 SELECT pg_temp.try($$SELECT tide.inbox_mark_processed('work', NULL)$$);
 SELECT pg_temp.try($$SELECT tide.inbox_mark_processed(NULL, 'r1')$$);
+-- many at once: all or none
+SELECT pg_temp.arrive('work', 's1/e/k', 's2/e/k', 's3/e/l');
+SELECT pg_temp.try($$SELECT tide.inbox_mark_processed('work', ARRAY['s1', 'never'])$$);
+SELECT pg_temp.try($$SELECT tide.inbox_mark_processed('work', ARRAY['s1', NULL])$$);
+SELECT tide.inbox_mark_processed('work', ARRAY['s1', 's3', 's1']), tide.inbox_mark_processed('work', ARRAY['s1', 's2', 's3']),
+	tide.inbox_mark_processed('work', '{}'::text[]), tide.inbox_mark_processed('work', NULL::text[]);
+SELECT pg_temp.try($$SELECT tide.inbox_mark_processed('nope', '{}'::text[])$$) ~ '^42704';
 -- a mark that comes after the row was pruned is no mistake
 DELETE FROM tide.work_inbox WHERE event_id = 'r1';
 SELECT tide.inbox_mark_processed('work', 'r1');

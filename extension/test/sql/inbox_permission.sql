@@ -56,6 +56,7 @@ SELECT p.oid::regprocedure FROM pg_proc p
 SELECT * FROM pg_temp.matrix('{regress_nobody,regress_worker,regress_reader,regress_relay,regress_admin}', ARRAY[
 	$$SELECT count(*) FROM tide.inbox_claim('perm', 1)$$,
 	$$SELECT tide.inbox_mark_processed('perm', 'a')$$,
+	$$SELECT tide.inbox_mark_processed('perm', '{}'::text[])$$,
 	$$SELECT tide.inbox_mark_failed('perm', 'b', 'x')$$,
 	$$SELECT tide.inbox_release('perm', 'c')$$]);
 SELECT tide.inbox_grant('perm', 'regress_worker'), tide.inbox_grant('perm', '"regress odd""role"');
@@ -66,6 +67,7 @@ SELECT * FROM pg_temp.matrix('{regress_worker,"regress odd\"role"}', ARRAY[
 	$$SELECT tide.inbox_mark_failed('perm', 'd', 'x')$$,
 	$$SELECT count(*) FROM tide.inbox_claim('other', 1)$$,
 	$$SELECT tide.inbox_mark_processed('other', 'a')$$,
+	$$SELECT tide.inbox_mark_processed('other', '{}'::text[])$$,
 	$$SELECT count(*) FROM tide.other_inbox$$,
 	$$DELETE FROM tide.perm_inbox$$,
 	$$SELECT tide.inbox_create('mine')$$,

@@ -52,6 +52,8 @@ struct TideNats
 	natsMsg *discarded[DISCARD_CHUNK];
 	size_t n_discarded;
 	size_t discarded_bytes;
+	natsSubscription **subs; /* all of this connection's */
+	size_t n_subs;
 };
 
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -411,6 +413,24 @@ tide_nats_discard(TideNats *nats, natsMsg *msg)
 		destroy_discarded(nats);
 }
 
+/* Two failures to connect of which libnats' status alone does not say what to do. */
+static void
+connect_error(TideNats *nats, natsStatus s, const json_t *config, TideError *err)
+{
+	tide_nats_error(nats, s, "connecting", err);
+	if (err == NULL)
+		return;
+	if (s == NATS_ERR && tide_nats_opt(config, "credentials_file") != NULL)
+	{
+		err->class = TIDE_ERR_AUTH;
+		tide_error_hint(err, "Is the file named in credentials_file there, readable for the relay,"
+							 " and complete?");
+	}
+	else if (s == NATS_PROTOCOL_ERROR && tide_nats_opt(config, "tls_cert_file") == NULL)
+		tide_error_hint(err, "The server hung up during the handshake: if it asks for client"
+							 " certificates, set tls_cert_file and tls_key_file.");
+}
+
 bool
 tide_nats_open(const json_t *config, const char *what, const TideStop *stop, TideNats **out,
 			   TideError *err)
@@ -437,7 +457,7 @@ tide_nats_open(const json_t *config, const char *what, const TideStop *stop, Tid
 		s = natsInbox_Create(&nats->inbox);
 	if (s != NATS_OK)
 	{
-		tide_nats_error(nats, s, "connecting", err);
+		connect_error(nats, s, config, err);
 		tide_nats_close(nats);
 		return false;
 	}
@@ -455,6 +475,11 @@ tide_nats_close(TideNats *nats)
 	if (nats == NULL)
 		return;
 	destroy_discarded(nats);
+	/* Ends the thread that reads, and with it all use of the subscriptions. */
+	natsConnection_Close(nats->conn);
+	for (size_t i = 0; i < nats->n_subs; i++)
+		natsSubscription_Destroy(nats->subs[i]);
+	free(nats->subs);
 	natsConnection_Destroy(nats->conn);
 	natsInbox_Destroy(nats->inbox);
 	slot_give(nats->slot);
@@ -533,11 +558,20 @@ tide_nats_flush(TideNats *nats)
 	(void) natsConnection_FlushTimeout(nats->conn, 1);
 }
 
+void
+tide_nats_own(TideNats *nats, natsSubscription *sub)
+{
+	nats->subs = tide_realloc(nats->subs, (nats->n_subs + 1) * sizeof(*nats->subs));
+	nats->subs[nats->n_subs++] = sub;
+}
+
 bool
 tide_nats_subscribe(TideNats *nats, const char *subject, natsSubscription **sub, TideError *err)
 {
 	natsStatus s = natsConnection_SubscribeSync(sub, nats->conn, subject);
 
+	if (s == NATS_OK)
+		tide_nats_own(nats, *sub);
 	if (s == NATS_OK)
 		s = natsSubscription_SetPendingLimits(*sub, -1, -1);
 	if (s != NATS_OK)

@@ -121,15 +121,32 @@ sub cut
 {
 	my ($self, $way) = @_;
 	return $self->command('cut ' . ($way // '')) if $self->{process};
-	die "a veth link is cut both ways" if $way;
-	return _run(qw(ip -n tide_us link set wan0 down));
+	$self->_nft($_, 'add table inet hole;'
+		  . 'add chain inet hole in { type filter hook input priority 0; };'
+		  . 'add rule inet hole in iifname "wan0" drop')
+	  for $self->_receivers($way);
+	return;
 }
 
 sub heal
 {
 	my ($self, $way) = @_;
 	return $self->command('heal ' . ($way // '')) if $self->{process};
-	return _run(qw(ip -n tide_us link set wan0 up));
+	$self->_nft($_, 'delete table inet hole') for $self->_receivers($way);
+	return;
+}
+
+# The sides that a way leads to.
+sub _receivers
+{
+	my ($self, $way) = @_;
+	return defined $way ? $way eq 'ab' ? 'eu' : 'us' : qw(us eu);
+}
+
+sub _nft
+{
+	my ($self, $side, $rules) = @_;
+	return _run(PgTide::Process::in_netns($self->netns($side), 'nft', $rules));
 }
 
 # A clean cut: whoever sends over the link is told at once that the connection is gone.
@@ -139,14 +156,10 @@ sub cut_cleanly
 	for my $side (qw(us eu))
 	{
 		my $peer = $ADDRESS{ $side eq 'us' ? 'eu' : 'us' };
-		_run(
-			PgTide::Process::in_netns(
-				$self->netns($side),
-				'nft',
-				'add table inet cut;'
-				  . 'add chain inet cut out { type filter hook output priority 0; };'
-				  . "add rule inet cut out ip daddr $peer meta l4proto tcp reject with tcp reset;"
-				  . "add rule inet cut out ip daddr $peer reject"));
+		$self->_nft($side, 'add table inet cut;'
+			  . 'add chain inet cut out { type filter hook output priority 0; };'
+			  . "add rule inet cut out ip daddr $peer meta l4proto tcp reject with tcp reset;"
+			  . "add rule inet cut out ip daddr $peer reject");
 	}
 	return;
 }
@@ -154,10 +167,7 @@ sub cut_cleanly
 sub heal_cleanly
 {
 	my ($self) = @_;
-	for my $side (qw(us eu))
-	{
-		_run(PgTide::Process::in_netns($self->netns($side), qw(nft delete table inet cut)));
-	}
+	$self->_nft($_, 'delete table inet cut') for qw(us eu);
 	return;
 }
 

@@ -14,41 +14,47 @@
 #include "mem.h"
 
 #define API_TIMEOUT_MS 5000
-#define STEP_MS 100				/* how soon a refusal is noticed */
+#define STEP_MS 100 /* how soon a refusal is noticed */
 #define SUBJECT_SIZE 600
 
 struct TideJs
 {
-	TideNats   *nats;
-	natsSubscription *replies;	/* <inbox>.api.* */
-	char		prefix[300];
-	char	   *domain;
+	TideNats *nats;
+	natsSubscription *replies; /* <inbox>.api.* */
+	char prefix[300];
+	char *domain;
 };
 
 /* What a refusal means for a retry; unknown codes go by their HTTP-like class. */
 static const struct
 {
-	int			err_code;
+	int err_code;
 	TideErrorClass class;
 	const char *hint;
-}			js_errors[] = {
-	{10002, TIDE_ERR_THROTTLED, "The account's JetStream limits are reached: raise them or make room."},
+} js_errors[] = {
+	{10002, TIDE_ERR_THROTTLED,
+	 "The account's JetStream limits are reached: raise them or make room."},
 	{10008, TIDE_ERR_UNAVAILABLE, "The JetStream cluster has no leader right now."},
 	{10009, TIDE_ERR_UNAVAILABLE, ""},
 	{10014, TIDE_ERR_UNAVAILABLE, ""},
-	{10023, TIDE_ERR_THROTTLED, "JetStream's storage limits are reached: raise max_file_store or make room."},
+	{10023, TIDE_ERR_THROTTLED,
+	 "JetStream's storage limits are reached: raise max_file_store or make room."},
 	{10026, TIDE_ERR_THROTTLED, "Raise the stream's or account's max_consumers."},
 	{10027, TIDE_ERR_THROTTLED, "Raise the account's number of streams."},
 	{10028, TIDE_ERR_THROTTLED, "Raise JetStream's max_memory_store."},
 	{10039, TIDE_ERR_CONFIG, "Enable JetStream for this account in the server's configuration."},
 	{10047, TIDE_ERR_THROTTLED, "Raise JetStream's max_file_store or make room."},
 	{10059, TIDE_ERR_UNAVAILABLE, ""},
-	{10060, TIDE_ERR_CONFIG, "Another stream captures this subject: correct \"stream\" or \"subject_template\"."},
-	{10065, TIDE_ERR_CONFIG, "Another stream captures these subjects already: name it in \"stream\" or change the subjects."},
+	{10060, TIDE_ERR_CONFIG,
+	 "Another stream captures this subject: correct \"stream\" or \"subject_template\"."},
+	{10065, TIDE_ERR_CONFIG,
+	 "Another stream captures these subjects already: name it in \"stream\" or change the subjects."},
 	{10074, TIDE_ERR_CONFIG, "num_replicas needs a JetStream cluster of at least that size."},
 	{10076, TIDE_ERR_CONFIG, "Add a jetstream block to the server's configuration."},
-	{10093, TIDE_ERR_UNAVAILABLE, "The stream does not take this subject yet: it comes with the pipeline that publishes it, or with peer_domain."},
-	{10077, TIDE_ERR_THROTTLED, "The stream is at its limit: raise max_bytes or max_msgs, or make room."},
+	{10093, TIDE_ERR_UNAVAILABLE,
+	 "The stream does not take this subject yet: it comes with the pipeline that publishes it, or with peer_domain."},
+	{10077, TIDE_ERR_THROTTLED,
+	 "The stream is at its limit: raise max_bytes or max_msgs, or make room."},
 	{10109, TIDE_ERR_CONFIG, "The stream is sealed and takes nothing any more."},
 	{10113, TIDE_ERR_CONFIG, "The account wants max_bytes on every stream: set \"max_bytes\"."},
 	{10118, TIDE_ERR_UNAVAILABLE, ""},
@@ -65,13 +71,14 @@ tide_js_u64(const json_t *object, const char *key)
 bool
 tide_js_error(const json_t *error, const char *doing, TideError *err)
 {
-	int			status = (int) tide_js_u64(error, "code");
-	int			err_code = (int) tide_js_u64(error, "err_code");
+	int status = (int) tide_js_u64(error, "code");
+	int err_code = (int) tide_js_u64(error, "err_code");
 	const char *text = json_string_value(json_object_get(error, "description"));
 	const char *hint = "";
-	TideErrorClass class = status == 503 || status >= 500 ? TIDE_ERR_UNAVAILABLE :
-		status == 403 ? TIDE_ERR_PERMISSION : TIDE_ERR_CONFIG;
-	char		code[24];
+	TideErrorClass class = status == 503 || status >= 500 ? TIDE_ERR_UNAVAILABLE
+						   : status == 403				  ? TIDE_ERR_PERMISSION
+														  : TIDE_ERR_CONFIG;
+	char code[24];
 
 	for (size_t i = 0; i < sizeof(js_errors) / sizeof(js_errors[0]); i++)
 	{
@@ -93,14 +100,16 @@ tide_js_error(const json_t *error, const char *doing, TideError *err)
 static bool
 refused(TideJs *js, const char *subject, TideError *err)
 {
-	char		words[200];
+	char words[200];
 
 	if (!tide_nats_refused(js->nats, words, sizeof(words)))
 		return false;
 	tide_error(err, TIDE_ERR_PERMISSION, "", "NATS at \"%s\" refused %s: %s",
 			   tide_nats_url(js->nats), subject, words);
-	tide_error_hint(err, "Allow this user the stream's subjects, %s.>, $JS.ACK.>, _INBOX.> and"
-					" _TIDE.>.", js->prefix);
+	tide_error_hint(err,
+					"Allow this user the stream's subjects, %s.>, $JS.ACK.>, _INBOX.> and"
+					" _TIDE.>.",
+					js->prefix);
 	return true;
 }
 
@@ -109,11 +118,13 @@ static bool
 no_answer(TideJs *js, const char *subject, bool timed_out, TideError *err)
 {
 	if (timed_out)
-		return tide_error(err, TIDE_ERR_TIMEOUT, "", "JetStream at \"%s\" did not answer %s within %d ms",
+		return tide_error(err, TIDE_ERR_TIMEOUT, "",
+						  "JetStream at \"%s\" did not answer %s within %d ms",
 						  tide_nats_url(js->nats), subject, API_TIMEOUT_MS);
 	tide_error(err, TIDE_ERR_UNAVAILABLE, "503", "NATS at \"%s\" has no JetStream that answers %s",
 			   tide_nats_url(js->nats), subject);
-	tide_error_hint(err, "Is there a jetstream block in the server's configuration, and is \"domain\""
+	tide_error_hint(err,
+					"Is there a jetstream block in the server's configuration, and is \"domain\""
 					" (if set) the name of a domain that this server reaches?");
 	return false;
 }
@@ -122,19 +133,20 @@ no_answer(TideJs *js, const char *subject, bool timed_out, TideError *err)
 static bool
 wait_answer(TideJs *js, const char *subject, const char *reply, json_t **answer, TideError *err)
 {
-	long long	deadline = tide_monotonic_ms() + API_TIMEOUT_MS;
+	long long deadline = tide_monotonic_ms() + API_TIMEOUT_MS;
 
 	for (;;)
 	{
-		long long	left = deadline - tide_monotonic_ms();
-		natsMsg    *msg = NULL;
+		long long left = deadline - tide_monotonic_ms();
+		natsMsg *msg = NULL;
 		json_error_t je;
 
 		if (refused(js, subject, err))
 			return false;
 		if (left <= 0)
 			return no_answer(js, subject, true, err);
-		if (!tide_nats_next(js->nats, js->replies, left > STEP_MS ? STEP_MS : (int) left, &msg, err))
+		if (!tide_nats_next(js->nats, js->replies, left > STEP_MS ? STEP_MS : (int) left, &msg,
+							err))
 		{
 			if (err != NULL && strcmp(err->code, "503") == 0)
 				return no_answer(js, subject, false, err);
@@ -150,9 +162,10 @@ wait_answer(TideJs *js, const char *subject, const char *reply, json_t **answer,
 		*answer = json_loadb(natsMsg_GetData(msg), (size_t) natsMsg_GetDataLength(msg), 0, &je);
 		natsMsg_Destroy(msg);
 		if (*answer == NULL)
-			return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "JetStream at \"%s\" answered %s with"
-							  " something that is not JSON: %s", tide_nats_url(js->nats), subject,
-							  je.text);
+			return tide_error(err, TIDE_ERR_UNAVAILABLE, "",
+							  "JetStream at \"%s\" answered %s with"
+							  " something that is not JSON: %s",
+							  tide_nats_url(js->nats), subject, je.text);
 		return true;
 	}
 }
@@ -160,16 +173,16 @@ wait_answer(TideJs *js, const char *subject, const char *reply, json_t **answer,
 bool
 tide_js_request(TideJs *js, const char *op, const json_t *body, json_t **reply, TideError *err)
 {
-	char		subject[SUBJECT_SIZE];
-	char		inbox[200];
-	char	   *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
-	json_t	   *answer = NULL;
-	json_t	   *error;
-	natsStatus	s;
+	char subject[SUBJECT_SIZE];
+	char inbox[200];
+	char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+	json_t *answer = NULL;
+	json_t *error;
+	natsStatus s;
 
 	if (reply != NULL)
 		*reply = NULL;
-	(void) tide_nats_refused(js->nats, inbox, sizeof(inbox));	/* forget older ones */
+	(void) tide_nats_refused(js->nats, inbox, sizeof(inbox)); /* forget older ones */
 	snprintf(subject, sizeof(subject), "%s.%s", js->prefix, op);
 	snprintf(inbox, sizeof(inbox), "%s.api.%llu", tide_nats_inbox(js->nats),
 			 (unsigned long long) tide_nats_serial(js->nats));
@@ -196,10 +209,11 @@ tide_js_request(TideJs *js, const char *op, const json_t *body, json_t **reply, 
 }
 
 bool
-tide_js_requestf(TideJs *js, const json_t *body, json_t **reply, TideError *err, const char *fmt,...)
+tide_js_requestf(TideJs *js, const json_t *body, json_t **reply, TideError *err, const char *fmt,
+				 ...)
 {
-	char		op[SUBJECT_SIZE];
-	va_list		args;
+	char op[SUBJECT_SIZE];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(op, sizeof(op), fmt, args);
@@ -210,9 +224,9 @@ tide_js_requestf(TideJs *js, const json_t *body, json_t **reply, TideError *err,
 bool
 tide_js_open(TideNats *nats, const char *domain, TideJs **out, TideError *err)
 {
-	TideJs	   *js = tide_zalloc(sizeof(*js));
-	char		subject[200];
-	json_t	   *info = NULL;
+	TideJs *js = tide_zalloc(sizeof(*js));
+	char subject[200];
+	json_t *info = NULL;
 	const char *own;
 
 	*out = NULL;
@@ -242,7 +256,6 @@ tide_js_close(TideJs *js)
 {
 	if (js == NULL)
 		return;
-	natsSubscription_Destroy(js->replies);
 	free(js->domain);
 	free(js);
 }

@@ -37,7 +37,7 @@ extern void tide_nats_shutdown(void);
  */
 extern bool tide_nats_open(const json_t *config, const char *what, const TideStop *stop,
 						   TideNats **nats, TideError *err);
-extern void tide_nats_close(TideNats *nats);	/* NULL is fine */
+extern void tide_nats_close(TideNats *nats); /* NULL is fine */
 
 extern natsConnection *tide_nats_connection(const TideNats *nats);
 extern const char *tide_nats_url(const TideNats *nats); /* connected server, no credentials */
@@ -60,9 +60,18 @@ extern void tide_nats_discard(TideNats *nats, natsMsg *msg);
 /* Pushes what was published to the server now (libnats waits up to 1 ms for more otherwise). */
 extern void tide_nats_flush(TideNats *nats);
 
-/* Subscribes without limits on what may wait to be read (the caller bounds it by asking). */
-extern bool tide_nats_subscribe(TideNats *nats, const char *subject, natsSubscription **sub,
-								TideError *err);
+/*
+ * Subscribes without limits on what may wait to be read (the caller bounds it
+ * by asking).  The connection owns the subscription: libnats 3.4 looks a
+ * subscription up and then uses it without holding on to it, so one that is
+ * destroyed while messages arrive may be gone under its feet.  So they all live
+ * until tide_nats_close.
+ */
+extern bool
+tide_nats_subscribe(TideNats *nats, const char *subject, natsSubscription **sub, TideError *err);
+
+/* The same for a subscription made otherwise. */
+extern void tide_nats_own(TideNats *nats, natsSubscription *sub);
 
 /* Fills err from a status of libnats; always returns false. */
 extern bool tide_nats_error(TideNats *nats, natsStatus status, const char *doing, TideError *err);
@@ -71,9 +80,9 @@ extern bool tide_nats_error(TideNats *nats, natsStatus status, const char *doing
 extern bool tide_nats_refused(TideNats *nats, char *text, size_t size);
 
 /* A pipeline's settings, with the defaults of the table of options. */
-extern const char *tide_nats_opt(const json_t *config, const char *key);	/* NULL if absent */
+extern const char *tide_nats_opt(const json_t *config, const char *key); /* NULL if absent */
 extern int64_t tide_nats_opt_int(const json_t *config, TideSide side, const char *key);
 extern int64_t tide_nats_opt_ms(const json_t *config, TideSide side, const char *key);
 extern bool tide_nats_opt_bool(const json_t *config, TideSide side, const char *key);
 
-#endif							/* TIDE_NATS_CONN_H */
+#endif /* TIDE_NATS_CONN_H */

@@ -18,7 +18,7 @@
 static json_t *
 load(natsMsg *msg)
 {
-	json_t	   *object = json_loadb(natsMsg_GetData(msg), (size_t) natsMsg_GetDataLength(msg), 0, NULL);
+	json_t *object = json_loadb(natsMsg_GetData(msg), (size_t) natsMsg_GetDataLength(msg), 0, NULL);
 
 	if (!json_is_object(object))
 	{
@@ -40,17 +40,19 @@ text_of(const json_t *object, const char *key)
 static bool
 send_json(TideNats *nats, const char *subject, const char *reply, json_t *object, TideError *err)
 {
-	char	   *text = json_dumps(object, JSON_COMPACT);
-	int			len = text != NULL ? (int) strlen(text) : 0;
-	natsStatus	s;
+	char *text = json_dumps(object, JSON_COMPACT);
+	int len = text != NULL ? (int) strlen(text) : 0;
+	natsStatus s;
 
 	json_decref(object);
 	if (text == NULL)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "could not write a message for %s", subject);
 	if (len > natsConnection_GetMaxPayload(tide_nats_connection(nats)))
 	{
-		tide_error(err, TIDE_ERR_CONFIG, "", "a question about delivered events needs %d bytes, more"
-				   " than max_payload of \"%s\" allows", len, tide_nats_url(nats));
+		tide_error(err, TIDE_ERR_CONFIG, "",
+				   "a question about delivered events needs %d bytes, more"
+				   " than max_payload of \"%s\" allows",
+				   len, tide_nats_url(nats));
 		tide_error_hint(err, "Raise max_payload in the server's configuration to 1MB or more.");
 		free(text);
 		return false;
@@ -68,25 +70,20 @@ send_json(TideNats *nats, const char *subject, const char *reply, json_t *object
 
 /*
  * Who: answering.  The callback runs in a thread of libnats and may still be
- * running when the subscription is closed, so the answer's data is freed by
- * the subscription's own last act.
+ * running when the connection is closed, so the answer's data is freed by the
+ * subscription's own last act.
  */
 
 typedef struct WhoData
 {
-	char		subject[TIDE_SUBJECT_MAX + 1];
-	char	   *answer;			/* JSON, ready to send */
+	char subject[TIDE_SUBJECT_MAX + 1];
+	char *answer; /* JSON, ready to send */
 } WhoData;
-
-struct TideWhoServer
-{
-	natsSubscription *sub;
-};
 
 static void
 who_data_free(void *closure)
 {
-	WhoData    *data = closure;
+	WhoData *data = closure;
 
 	free(data->answer);
 	free(data);
@@ -97,7 +94,7 @@ on_who(natsConnection *conn, natsSubscription *sub, natsMsg *msg, void *closure)
 {
 	const WhoData *data = closure;
 	const char *reply = natsMsg_GetReply(msg);
-	json_t	   *question = load(msg);
+	json_t *question = load(msg);
 	const char *asked = text_of(question, "subject");
 
 	(void) sub;
@@ -110,42 +107,28 @@ on_who(natsConnection *conn, natsSubscription *sub, natsMsg *msg, void *closure)
 
 bool
 tide_who_serve(TideNats *nats, const char *stream, const char *region, const char *domain,
-			   const char *subject, TideWhoServer **out, TideError *err)
+			   const char *subject, TideError *err)
 {
-	TideWhoServer *server = tide_zalloc(sizeof(*server));
-	WhoData    *data = tide_zalloc(sizeof(*data));
-	json_t	   *answer = json_pack("{s:s, s:s, s:s, s:s}", "region", region, "domain",
-								   domain != NULL ? domain : "", "stream", stream, "subject", subject);
-	char		name[SUBJECT_SIZE];
-	natsStatus	s;
+	WhoData *data = tide_zalloc(sizeof(*data));
+	json_t *answer = json_pack("{s:s, s:s, s:s, s:s}", "region", region, "domain",
+							   domain != NULL ? domain : "", "stream", stream, "subject", subject);
+	natsSubscription *sub = NULL;
+	char name[SUBJECT_SIZE];
+	natsStatus s;
 
-	*out = NULL;
 	snprintf(data->subject, sizeof(data->subject), "%s", subject);
 	data->answer = json_dumps(answer, JSON_COMPACT);
 	json_decref(answer);
 	snprintf(name, sizeof(name), "_TIDE.who.%s", stream);
-	s = natsConnection_Subscribe(&server->sub, tide_nats_connection(nats), name, on_who, data);
-	if (s == NATS_OK)
-		s = natsSubscription_SetOnCompleteCB(server->sub, who_data_free, data);
-	else
-		who_data_free(data);
+	s = natsConnection_Subscribe(&sub, tide_nats_connection(nats), name, on_who, data);
 	if (s != NATS_OK)
 	{
-		free(server);
+		who_data_free(data);
 		return tide_nats_error(nats, s, "subscribing", err);
 	}
-	*out = server;
-	return true;
-}
-
-void
-tide_who_close(TideWhoServer *server)
-{
-	if (server == NULL)
-		return;
-	natsSubscription_Unsubscribe(server->sub);
-	natsSubscription_Destroy(server->sub);
-	free(server);
+	tide_nats_own(nats, sub);
+	s = natsSubscription_SetOnCompleteCB(sub, who_data_free, data);
+	return s == NATS_OK || tide_nats_error(nats, s, "subscribing", err);
 }
 
 /*
@@ -154,20 +137,20 @@ tide_who_close(TideWhoServer *server)
 
 struct TideWho
 {
-	TideNats   *nats;
+	TideNats *nats;
 	natsSubscription *sub;
 	const char *subject;
 	const char *region;
 	const char *domain;
-	char		question[SUBJECT_SIZE];
-	char		reply[SUBJECT_SIZE];
+	char question[SUBJECT_SIZE];
+	char reply[SUBJECT_SIZE];
 };
 
 bool
 tide_who_new(TideNats *nats, const char *stream, const char *subject, const char *region,
 			 const char *domain, TideWho **out, TideError *err)
 {
-	TideWho    *who = tide_zalloc(sizeof(*who));
+	TideWho *who = tide_zalloc(sizeof(*who));
 
 	*out = NULL;
 	who->nats = nats;
@@ -190,7 +173,6 @@ tide_who_free(TideWho *who)
 {
 	if (who == NULL)
 		return;
-	natsSubscription_Destroy(who->sub);
 	free(who);
 }
 
@@ -199,15 +181,16 @@ tide_who_ask(TideWho *who, TideError *err)
 {
 	return send_json(who->nats, who->question, who->reply,
 					 json_pack("{s:s, s:s, s:s}", "subject", who->subject, "region", who->region,
-							   "domain", who->domain != NULL ? who->domain : ""), err);
+							   "domain", who->domain != NULL ? who->domain : ""),
+					 err);
 }
 
 bool
 tide_who_next(TideWho *who, int timeout_ms, TideWhoAnswer *answer, bool *got, TideError *err)
 {
-	natsMsg    *msg = NULL;
-	json_t	   *object;
-	TideError	local = {0};
+	natsMsg *msg = NULL;
+	json_t *object;
+	TideError local = {0};
 
 	*got = false;
 	if (!tide_nats_next(who->nats, who->sub, timeout_ms, &msg, &local))
@@ -240,15 +223,15 @@ tide_who_next(TideWho *who, int timeout_ms, TideWhoAnswer *answer, bool *got, Ti
 static json_t *
 pack_ids(const TideSlice *ids, size_t n, json_t **others)
 {
-	char	   *hex = tide_malloc(n * PACKED + 1);
-	size_t		len = 0;
-	json_t	   *packed;
+	char *hex = tide_malloc(n * PACKED + 1);
+	size_t len = 0;
+	json_t *packed;
 
 	*others = json_array();
 	for (size_t i = 0; i < n; i++)
 	{
-		uint8_t		uuid[16];
-		char		text[TIDE_UUID_TEXT + 1];
+		uint8_t uuid[16];
+		char text[TIDE_UUID_TEXT + 1];
 
 		if (tide_uuid_parse(uuid, ids[i].ptr, ids[i].len))
 		{
@@ -273,14 +256,14 @@ pack_ids(const TideSlice *ids, size_t n, json_t **others)
 static TideSlice
 copy_text(TideArena *arena, const char *text, size_t len)
 {
-	return (TideSlice) {tide_arena_memdup(arena, text, len), len};
+	return (TideSlice){tide_arena_memdup(arena, text, len), len};
 }
 
 static TideSlice
 unpack_uuid(TideArena *arena, const char *hex)
 {
-	char		text[TIDE_UUID_TEXT + 1];
-	int			p = 0;
+	char text[TIDE_UUID_TEXT + 1];
+	int p = 0;
 
 	for (int i = 0; i < PACKED; i++)
 	{
@@ -297,9 +280,9 @@ unpack_ids(const json_t *object, TideArena *arena, TideSlice **ids, size_t *n)
 	const json_t *packed = json_object_get(object, "uuids");
 	const json_t *others = json_object_get(object, "ids");
 	const char *hex = json_string_value(packed);
-	size_t		n_packed = json_string_length(packed) / PACKED;
-	size_t		i;
-	json_t	   *item;
+	size_t n_packed = json_string_length(packed) / PACKED;
+	size_t i;
+	json_t *item;
 
 	if (hex == NULL || !json_is_array(others))
 		return false;
@@ -307,7 +290,7 @@ unpack_ids(const json_t *object, TideArena *arena, TideSlice **ids, size_t *n)
 	*n = 0;
 	for (i = 0; i < n_packed; i++)
 		(*ids)[(*n)++] = unpack_uuid(arena, hex + i * PACKED);
-	json_array_foreach(others, i, item)
+	json_array_foreach (others, i, item)
 	{
 		if (!json_is_string(item))
 			return false;
@@ -326,14 +309,14 @@ bool
 tide_have_ask(TideNats *nats, const char *stream, const char *reply, const TideHaveQuestion *q,
 			  TideError *err)
 {
-	char		subject[SUBJECT_SIZE];
-	json_t	   *others;
-	json_t	   *packed = pack_ids(q->ids, q->n_ids, &others);
+	char subject[SUBJECT_SIZE];
+	json_t *others;
+	json_t *packed = pack_ids(q->ids, q->n_ids, &others);
 
 	tide_have_subject(subject, sizeof(subject), stream);
 	return send_json(nats, subject, reply,
-					 json_pack("{s:s%, s:s%, s:s%, s:o, s:o}", "region", q->region.ptr, q->region.len,
-							   "subject", q->subject.ptr, q->subject.len, "position",
+					 json_pack("{s:s%, s:s%, s:s%, s:o, s:o}", "region", q->region.ptr,
+							   q->region.len, "subject", q->subject.ptr, q->subject.len, "position",
 							   q->position.ptr, q->position.len, "uuids", packed, "ids", others),
 					 err);
 }
@@ -341,13 +324,14 @@ tide_have_ask(TideNats *nats, const char *stream, const char *reply, const TideH
 bool
 tide_have_reply(TideNats *nats, const char *reply, const TideAnswer *a, TideError *err)
 {
-	json_t	   *others;
-	json_t	   *packed = pack_ids(a->missing, a->n_missing, &others);
+	json_t *others;
+	json_t *packed = pack_ids(a->missing, a->n_missing, &others);
 
 	return send_json(nats, reply, NULL,
-					 json_pack("{s:s%, s:s%, s:I, s:o, s:o}", "region", a->region.ptr, a->region.len,
-							   "position", a->position.ptr, a->position.len, "pending",
-							   (json_int_t) a->pending, "uuids", packed, "ids", others), err);
+					 json_pack("{s:s%, s:s%, s:I, s:o, s:o}", "region", a->region.ptr,
+							   a->region.len, "position", a->position.ptr, a->position.len,
+							   "pending", (json_int_t) a->pending, "uuids", packed, "ids", others),
+					 err);
 }
 
 static TideSlice
@@ -356,22 +340,22 @@ member(const json_t *object, const char *key, TideArena *arena)
 	const json_t *value = json_object_get(object, key);
 
 	if (!json_is_string(value))
-		return (TideSlice) {NULL, 0};
+		return (TideSlice){NULL, 0};
 	return copy_text(arena, json_string_value(value), json_string_length(value));
 }
 
 bool
 tide_have_parse_question(natsMsg *msg, TideArena *arena, TideHaveQuestion *q)
 {
-	json_t	   *object = load(msg);
-	bool		ok;
+	json_t *object = load(msg);
+	bool ok;
 
-	*q = (TideHaveQuestion) {0};
+	*q = (TideHaveQuestion){0};
 	q->region = member(object, "region", arena);
 	q->subject = member(object, "subject", arena);
 	q->position = member(object, "position", arena);
 	ok = object != NULL && q->region.len > 0 && q->position.ptr != NULL && q->subject.ptr != NULL &&
-		tide_subject_valid(q->subject.ptr, true) && unpack_ids(object, arena, &q->ids, &q->n_ids);
+		 tide_subject_valid(q->subject.ptr, true) && unpack_ids(object, arena, &q->ids, &q->n_ids);
 	json_decref(object);
 	return ok;
 }
@@ -379,16 +363,16 @@ tide_have_parse_question(natsMsg *msg, TideArena *arena, TideHaveQuestion *q)
 bool
 tide_have_parse_answer(natsMsg *msg, TideArena *arena, TideAnswer *a)
 {
-	json_t	   *object = load(msg);
-	TideSlice  *missing = NULL;
-	bool		ok;
+	json_t *object = load(msg);
+	TideSlice *missing = NULL;
+	bool ok;
 
-	*a = (TideAnswer) {0};
+	*a = (TideAnswer){0};
 	a->region = member(object, "region", arena);
 	a->position = member(object, "position", arena);
 	a->pending = (uint64_t) json_integer_value(json_object_get(object, "pending"));
 	ok = object != NULL && a->region.len > 0 && a->position.ptr != NULL &&
-		unpack_ids(object, arena, &missing, &a->n_missing);
+		 unpack_ids(object, arena, &missing, &a->n_missing);
 	a->missing = missing;
 	json_decref(object);
 	return ok;

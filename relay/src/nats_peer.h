@@ -27,19 +27,15 @@
  * Who
  */
 
-typedef struct TideWhoServer TideWhoServer;
-
-/* Answers from a thread of libnats until closed.  domain NULL: none. */
+/* Answers, from a thread of libnats, as long as the connection lives.  domain NULL: none. */
 extern bool tide_who_serve(TideNats *nats, const char *stream, const char *region,
-						   const char *domain, const char *subject, TideWhoServer **server,
-						   TideError *err);
-extern void tide_who_close(TideWhoServer *server);	/* before the connection; NULL is fine */
+						   const char *domain, const char *subject, TideError *err);
 
 typedef struct TideWhoAnswer
 {
-	char		region[64];
-	char		domain[256];	/* "": none */
-	char		subject[TIDE_SUBJECT_MAX + 1];	/* what that region publishes */
+	char region[64];
+	char domain[256];					/* "": none */
+	char subject[TIDE_SUBJECT_MAX + 1]; /* what that region publishes */
 } TideWhoAnswer;
 
 typedef struct TideWho TideWho;
@@ -50,8 +46,8 @@ extern bool tide_who_new(TideNats *nats, const char *stream, const char *subject
 extern void tide_who_free(TideWho *who);
 extern bool tide_who_ask(TideWho *who, TideError *err);
 /* *got false: none within timeout_ms.  Nobody listening is no error. */
-extern bool tide_who_next(TideWho *who, int timeout_ms, TideWhoAnswer *answer, bool *got,
-						  TideError *err);
+extern bool
+tide_who_next(TideWho *who, int timeout_ms, TideWhoAnswer *answer, bool *got, TideError *err);
 
 /*
  * Have
@@ -59,11 +55,11 @@ extern bool tide_who_next(TideWho *who, int timeout_ms, TideWhoAnswer *answer, b
 
 typedef struct TideHaveQuestion
 {
-	TideSlice	region;			/* who asks: the events' origin */
-	TideSlice	subject;		/* what its stream captures */
-	TideSlice	position;		/* names the question */
-	TideSlice  *ids;
-	size_t		n_ids;
+	TideSlice region;	/* who asks: the events' origin */
+	TideSlice subject;	/* what its stream captures */
+	TideSlice position; /* names the question */
+	TideSlice *ids;
+	size_t n_ids;
 } TideHaveQuestion;
 
 extern void tide_have_subject(char *out, size_t size, const char *stream);
@@ -71,11 +67,11 @@ extern void tide_have_subject(char *out, size_t size, const char *stream);
 /* Sends; fails with TIDE_ERR_CONFIG if the server's max_payload is too small for it. */
 extern bool tide_have_ask(TideNats *nats, const char *stream, const char *reply,
 						  const TideHaveQuestion *question, TideError *err);
-extern bool tide_have_reply(TideNats *nats, const char *reply, const TideAnswer *answer,
-							TideError *err);
+extern bool
+tide_have_reply(TideNats *nats, const char *reply, const TideAnswer *answer, TideError *err);
 
 /* False if the message is not one of ours; everything is copied to arena. */
 extern bool tide_have_parse_question(natsMsg *msg, TideArena *arena, TideHaveQuestion *question);
 extern bool tide_have_parse_answer(natsMsg *msg, TideArena *arena, TideAnswer *answer);
 
-#endif							/* TIDE_NATS_PEER_H */
+#endif /* TIDE_NATS_PEER_H */

@@ -31,42 +31,41 @@
 #include "nats_peer.h"
 #include "nats_provision.h"
 
-#define ACK_TIMEOUT_MS 8000		/* without any answer while some are due */
-#define LEASE_CHUNK 256			/* messages sent between two looks at our lease */
+#define ACK_TIMEOUT_MS 8000 /* without any answer while some are due */
+#define LEASE_CHUNK 256		/* messages sent between two looks at our lease */
 #define REPLY_SIZE 160
-#define MANY_WAITING 64			/* above this, answers are collected in bulk */
+#define MANY_WAITING 64 /* above this, answers are collected in bulk */
 #define BULK_PAUSE_NS 200000
 
 struct TideSink
 {
 	const TidePipelineInfo *info;
-	TideNats   *nats;
-	TideJs	   *js;
+	TideNats *nats;
+	TideJs *js;
 	TideProvision want;
 	TideTemplate tpl;
-	TideWhoServer *who;
-	natsSubscription *acks;		/* <inbox>.ack.* */
-	natsSubscription *answers;	/* <inbox>.have */
-	char		ack_prefix[REPLY_SIZE];
-	char		have_reply[REPLY_SIZE];
-	TideBuf		subject;
-	TideBuf		scratch;
+	natsSubscription *acks;	   /* <inbox>.ack.* */
+	natsSubscription *answers; /* <inbox>.have */
+	char ack_prefix[REPLY_SIZE];
+	char have_reply[REPLY_SIZE];
+	TideBuf subject;
+	TideBuf scratch;
 
-	size_t		max_in_flight;
-	size_t		window;			/* grows to max_in_flight */
-	size_t		round;			/* answers until the window doubles */
+	size_t max_in_flight;
+	size_t window; /* grows to max_in_flight */
+	size_t round;  /* answers until the window doubles */
 
 	/* The batch at work.  Message i has the number base + i in its reply subject. */
-	TideBatch  *batch;
-	uint64_t	base;
-	size_t		n_sent;			/* events [0, n_sent) were published or rejected */
-	size_t		n_waiting;		/* of these, not yet answered */
-	bool	   *answered;		/* in the batch's arena */
-	long long	last_progress;	/* monotonic ms */
+	TideBatch *batch;
+	uint64_t base;
+	size_t n_sent;			 /* events [0, n_sent) were published or rejected */
+	size_t n_waiting;		 /* of these, not yet answered */
+	bool *answered;			 /* in the batch's arena */
+	long long last_progress; /* monotonic ms */
 
 	/* How a plain acceptance by our stream begins, up to its sequence; "": not known yet. */
-	char		usual[300];
-	size_t		usual_len;
+	char usual[300];
+	size_t usual_len;
 };
 
 static void nats_sink_close(TideSink *sink);
@@ -95,13 +94,13 @@ static bool
 subscribe_replies(TideSink *sink, TideError *err)
 {
 	const char *inbox = tide_nats_inbox(sink->nats);
-	char		subject[REPLY_SIZE + 2];
+	char subject[REPLY_SIZE + 2];
 
 	snprintf(sink->ack_prefix, sizeof(sink->ack_prefix), "%s.ack.", inbox);
 	snprintf(sink->have_reply, sizeof(sink->have_reply), "%s.have", inbox);
 	snprintf(subject, sizeof(subject), "%s*", sink->ack_prefix);
 	return tide_nats_subscribe(sink->nats, subject, &sink->acks, err) &&
-		tide_nats_subscribe(sink->nats, sink->have_reply, &sink->answers, err);
+		   tide_nats_subscribe(sink->nats, sink->have_reply, &sink->answers, err);
 }
 
 static bool
@@ -115,14 +114,14 @@ open_stream(TideSink *sink, TideError *err)
 		return false;
 	tide_stream_clear(&state);
 	return tide_who_serve(sink->nats, sink->want.stream, info->region, tide_js_domain(sink->js),
-						  sink->want.captures, &sink->who, err);
+						  sink->want.captures, err);
 }
 
 static bool
 nats_sink_open(const TidePipelineInfo *info, TideSink **out, TideError *err)
 {
-	TideSink   *sink = tide_zalloc(sizeof(*sink));
-	bool		ok;
+	TideSink *sink = tide_zalloc(sizeof(*sink));
+	bool ok;
 
 	*out = NULL;
 	sink->info = info;
@@ -131,9 +130,9 @@ nats_sink_open(const TidePipelineInfo *info, TideSink **out, TideError *err)
 	tide_buf_init(&sink->subject);
 	tide_buf_init(&sink->scratch);
 	ok = read_template(sink, err) &&
-		tide_provision_read(info->config, info->target, info->region, &sink->want, err) &&
-		tide_nats_open(info->config, info->name, info->stop, &sink->nats, err) &&
-		subscribe_replies(sink, err) && open_stream(sink, err);
+		 tide_provision_read(info->config, info->target, info->region, &sink->want, err) &&
+		 tide_nats_open(info->config, info->name, info->stop, &sink->nats, err) &&
+		 subscribe_replies(sink, err) && open_stream(sink, err);
 	if (!ok)
 	{
 		nats_sink_close(sink);
@@ -148,9 +147,6 @@ nats_sink_close(TideSink *sink)
 {
 	if (sink == NULL)
 		return;
-	tide_who_close(sink->who);
-	natsSubscription_Destroy(sink->acks);
-	natsSubscription_Destroy(sink->answers);
 	tide_js_close(sink->js);
 	tide_nats_close(sink->nats);
 	tide_buf_free(&sink->subject);
@@ -163,11 +159,11 @@ nats_sink_close(TideSink *sink)
  */
 
 static void __attribute__((format(printf, 5, 6)))
-reject(TideSink *sink, TideEvent *event, const char *code, const char *hint, const char *fmt,...)
+reject(TideSink *sink, TideEvent *event, const char *code, const char *hint, const char *fmt, ...)
 {
-	TideError  *why = tide_arena_zalloc(sink->batch->arena, sizeof(*why));
-	char		text[200];
-	va_list		args;
+	TideError *why = tide_arena_zalloc(sink->batch->arena, sizeof(*why));
+	char text[200];
+	va_list args;
 
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
@@ -182,12 +178,13 @@ reject(TideSink *sink, TideEvent *event, const char *code, const char *hint, con
 static bool
 too_large(TideSink *sink, TideEvent *event, const TideMessageSize *size)
 {
-	size_t		limit = (size_t) natsConnection_GetMaxPayload(tide_nats_connection(sink->nats));
+	size_t limit = (size_t) natsConnection_GetMaxPayload(tide_nats_connection(sink->nats));
 
 	if (size->total > limit)
 	{
 		reject(sink, event, "max_payload", "Raise max_payload in the NATS server's configuration.",
-			   "the message has %zu bytes with its headers, max_payload is %zu", size->total, limit);
+			   "the message has %zu bytes with its headers, max_payload is %zu", size->total,
+			   limit);
 		return true;
 	}
 	if (size->headers > TIDE_NATS_MAX_HEADER_BYTES)
@@ -227,8 +224,8 @@ render_subject(TideSink *sink, TideEvent *event)
 static natsStatus
 mark_again(natsMsg *msg, const TideEvent *event)
 {
-	char	   *id = NULL;
-	natsStatus	s;
+	char *id = NULL;
+	natsStatus s;
 
 	if (asprintf(&id, "%s#%lld", event->id.ptr, tide_wall_us()) < 0)
 		return NATS_NO_MEMORY;
@@ -241,13 +238,13 @@ mark_again(natsMsg *msg, const TideEvent *event)
 static bool
 publish_one(TideSink *sink, size_t i, TideError *err)
 {
-	TideEvent  *event = &sink->batch->events[i];
-	char		reply[REPLY_SIZE + 24];
+	TideEvent *event = &sink->batch->events[i];
+	char reply[REPLY_SIZE + 24];
 	TideMessageSize size;
-	natsMsg    *msg;
-	natsStatus	s;
+	natsMsg *msg;
+	natsStatus s;
 
-	sink->answered[i] = true;	/* until it is on its way */
+	sink->answered[i] = true; /* until it is on its way */
 	if (!render_subject(sink, event))
 		return true;
 	snprintf(reply, sizeof(reply), "%s%llu", sink->ack_prefix,
@@ -282,13 +279,15 @@ static bool
 publish_more(TideSink *sink, TideError *err)
 {
 	const TidePipelineInfo *info = sink->info;
-	size_t		n = 0;
+	size_t n = 0;
 
 	while (sink->n_sent < sink->batch->n_events && sink->n_waiting < sink->window)
 	{
 		if (n++ % LEASE_CHUNK == 0 && !info->lease_fresh(info))
-			return tide_error(err, TIDE_ERR_STALE, "", "this relay may have lost pipeline \"%s\":"
-							  " nothing more is published", info->name);
+			return tide_error(err, TIDE_ERR_STALE, "",
+							  "this relay may have lost pipeline \"%s\":"
+							  " nothing more is published",
+							  info->name);
 		if (!publish_one(sink, sink->n_sent, err))
 			return false;
 		sink->n_sent++;
@@ -310,8 +309,8 @@ publish_more(TideSink *sink, TideError *err)
 static bool
 refused(TideSink *sink, TideEvent *event, const json_t *error, TideError *err)
 {
-	char		doing[320];
-	TideError	local;
+	char doing[320];
+	TideError local;
 
 	snprintf(doing, sizeof(doing), "a message for stream \"%s\" at \"%s\"", sink->want.stream,
 			 tide_nats_url(sink->nats));
@@ -343,12 +342,15 @@ accepted(TideSink *sink, const json_t *ack, bool *ours, TideError *err)
 
 	*ours = false;
 	if (domain != NULL && own != NULL && strcmp(domain, own) != 0)
-		return true;			/* another region's stream caught it too; ours will answer */
+		return true; /* another region's stream caught it too; ours will answer */
 	if (stream == NULL || strcmp(stream, sink->want.stream) != 0)
 	{
-		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_WRONG_STREAM, "a message for stream \"%s\" was stored"
-				   " by stream \"%s\"", sink->want.stream, stream != NULL ? stream : "?");
-		tide_error_hint(err, "Two streams capture this subject: correct \"stream\" or their subjects.");
+		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_WRONG_STREAM,
+				   "a message for stream \"%s\" was stored"
+				   " by stream \"%s\"",
+				   sink->want.stream, stream != NULL ? stream : "?");
+		tide_error_hint(err,
+						"Two streams capture this subject: correct \"stream\" or their subjects.");
 		return false;
 	}
 	*ours = true;
@@ -367,8 +369,8 @@ static void
 learn_usual(TideSink *sink, natsMsg *msg)
 {
 	const char *data = natsMsg_GetData(msg);
-	size_t		len = (size_t) natsMsg_GetDataLength(msg);
-	size_t		digits = 0;
+	size_t len = (size_t) natsMsg_GetDataLength(msg);
+	size_t digits = 0;
 
 	sink->usual_len = 0;
 	if (len < 2 || data[len - 1] != '}')
@@ -389,12 +391,12 @@ static bool
 is_usual(const TideSink *sink, natsMsg *msg)
 {
 	const char *data = natsMsg_GetData(msg);
-	size_t		len = (size_t) natsMsg_GetDataLength(msg);
-	uint64_t	seq;
+	size_t len = (size_t) natsMsg_GetDataLength(msg);
+	uint64_t seq;
 
 	return sink->usual_len > 0 && len > sink->usual_len + 1 && data[len - 1] == '}' &&
-		memcmp(data, sink->usual, sink->usual_len) == 0 &&
-		tide_parse_u64(data + sink->usual_len, len - sink->usual_len - 1, &seq);
+		   memcmp(data, sink->usual, sink->usual_len) == 0 &&
+		   tide_parse_u64(data + sink->usual_len, len - sink->usual_len - 1, &seq);
 }
 
 static void
@@ -405,8 +407,8 @@ settle(TideSink *sink, size_t i)
 	sink->last_progress = tide_monotonic_ms();
 	if (--sink->round == 0)
 	{
-		sink->window = sink->window * 2 < sink->max_in_flight ? sink->window * 2 :
-			sink->max_in_flight;
+		sink->window = sink->window * 2 < sink->max_in_flight ? sink->window * 2
+															  : sink->max_in_flight;
 		sink->round = sink->window;
 	}
 }
@@ -415,16 +417,16 @@ static bool
 handle_answer(TideSink *sink, natsMsg *msg, TideError *err)
 {
 	const char *number = natsMsg_GetSubject(msg) + strlen(sink->ack_prefix);
-	uint64_t	serial = 0;
-	size_t		i;
-	json_t	   *answer;
-	json_t	   *error;
-	bool		ours = true;
-	bool		ok;
+	uint64_t serial = 0;
+	size_t i;
+	json_t *answer;
+	json_t *error;
+	bool ours = true;
+	bool ok;
 
 	if (!tide_parse_u64(number, strlen(number), &serial) || serial < sink->base ||
 		(i = (size_t) (serial - sink->base)) >= sink->n_sent || sink->answered[i])
-		return true;			/* second answer, or to a batch given up */
+		return true; /* second answer, or to a batch given up */
 	if (is_usual(sink, msg))
 	{
 		sink->batch->n_stored++;
@@ -453,21 +455,24 @@ no_stream(TideSink *sink, TideError *err)
 {
 	tide_error(err, TIDE_ERR_UNAVAILABLE, "503", "no stream at \"%s\" captures \"%s\"",
 			   tide_nats_url(sink->nats), sink->want.captures);
-	tide_error_hint(err, "Stream \"%s\" was deleted or changed; it is set up again if \"provision\" allows.",
-					sink->want.stream);
+	tide_error_hint(
+		err, "Stream \"%s\" was deleted or changed; it is set up again if \"provision\" allows.",
+		sink->want.stream);
 	return false;
 }
 
 static bool
 no_answer(TideSink *sink, TideError *err)
 {
-	char		words[200];
+	char words[200];
 
 	if (tide_nats_refused(sink->nats, words, sizeof(words)))
 		return tide_error(err, TIDE_ERR_PERMISSION, "", "NATS at \"%s\" refused to publish: %s",
 						  tide_nats_url(sink->nats), words);
-	return tide_error(err, TIDE_ERR_TIMEOUT, "", "stream \"%s\" at \"%s\" acknowledged nothing for"
-					  " %d ms", sink->want.stream, tide_nats_url(sink->nats), ACK_TIMEOUT_MS);
+	return tide_error(err, TIDE_ERR_TIMEOUT, "",
+					  "stream \"%s\" at \"%s\" acknowledged nothing for"
+					  " %d ms",
+					  sink->want.stream, tide_nats_url(sink->nats), ACK_TIMEOUT_MS);
 }
 
 /*
@@ -478,7 +483,7 @@ static void
 let_gather(TideSink *sink)
 {
 	const struct timespec pause = {.tv_nsec = BULK_PAUSE_NS};
-	uint64_t	queued = 0;
+	uint64_t queued = 0;
 
 	if (sink->n_waiting > MANY_WAITING &&
 		natsSubscription_QueuedMsgs(sink->acks, &queued) == NATS_OK && queued < MANY_WAITING)
@@ -489,13 +494,13 @@ let_gather(TideSink *sink)
 static bool
 take_answers(TideSink *sink, int timeout_ms, TideError *err)
 {
-	uint64_t	queued = 1;
+	uint64_t queued = 1;
 
 	let_gather(sink);
 	while (queued > 0 && sink->n_waiting > 0)
 	{
-		natsMsg    *msg = NULL;
-		bool		ok;
+		natsMsg *msg = NULL;
+		bool ok;
 
 		if (!tide_nats_next(sink->nats, sink->acks, timeout_ms, &msg, err))
 			return err != NULL && strcmp(err->code, "503") == 0 ? no_stream(sink, err) : false;
@@ -547,7 +552,7 @@ static bool
 nats_sink_ask(TideSink *sink, const TideBatch *ids, TideError *err)
 {
 	const TidePipelineInfo *info = sink->info;
-	TideSlice  *list = tide_arena_alloc(ids->arena, (ids->n_events + 1) * sizeof(TideSlice));
+	TideSlice *list = tide_arena_alloc(ids->arena, (ids->n_events + 1) * sizeof(TideSlice));
 	TideHaveQuestion question = {
 		.region = {info->region, strlen(info->region)},
 		.subject = {sink->want.captures, strlen(sink->want.captures)},
@@ -565,14 +570,14 @@ static bool
 nats_sink_answer(TideSink *sink, TideArena *arena, TideAnswer *answer, bool *got, int timeout_ms,
 				 TideError *err)
 {
-	natsMsg    *msg = NULL;
-	TideError	local = {0};
+	natsMsg *msg = NULL;
+	TideError local = {0};
 
 	*got = false;
 	if (!tide_nats_next(sink->nats, sink->answers, timeout_ms, &msg, &local))
 	{
 		if (strcmp(local.code, "503") == 0)
-			return true;		/* nobody listens: the other region is away */
+			return true; /* nobody listens: the other region is away */
 		if (err != NULL)
 			*err = local;
 		return false;

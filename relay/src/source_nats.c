@@ -325,8 +325,6 @@ nats_source_close(TideSource *src)
 	if (src == NULL)
 		return;
 	tide_who_free(src->who);
-	natsSubscription_Destroy(src->messages);
-	natsSubscription_Destroy(src->questions);
 	tide_js_close(src->js);
 	tide_nats_close(src->nats);
 	if (src->pg != NULL)

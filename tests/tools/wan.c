@@ -120,25 +120,37 @@ set_address(int sock, struct ifreq *req, unsigned long request, uint32_t address
 		fatal("cannot set the address of", req->ifr_name);
 }
 
-/* Gives the device its address ("10.0.0.1/24"), its MTU, and turns it on. */
+/* "10.0.0.1/24"; ends the program if it is anything else. */
 static void
-configure_device(const char *device, const char *cidr)
+parse_cidr(const char *cidr, struct in_addr *ip, uint32_t *netmask)
 {
-	struct ifreq req = {0};
 	char address[32];
-	int bits = 24;
-	struct in_addr ip;
-	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char *end = NULL;
+	const char *slash = strchr(cidr, '/');
+	long bits = slash != NULL ? strtol(slash + 1, &end, 10) : 0;
 
-	if (sscanf(cidr, "%31[0-9.]/%d", address, &bits) < 1 || bits < 1 || bits > 32 ||
-		inet_pton(AF_INET, address, &ip) != 1)
+	snprintf(address, sizeof(address), "%.*s", (int) strcspn(cidr, "/"), cidr);
+	if (bits < 1 || bits > 32 || *end != '\0' || inet_pton(AF_INET, address, ip) != 1)
 	{
 		errno = EINVAL;
 		fatal("not an address with a length:", cidr);
 	}
+	*netmask = htonl((uint32_t) (0xffffffffULL << (32 - bits)));
+}
+
+/* Gives the device its address and its MTU, and turns it on. */
+static void
+configure_device(const char *device, const char *cidr)
+{
+	struct ifreq req = {0};
+	struct in_addr ip;
+	uint32_t netmask;
+	int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	parse_cidr(cidr, &ip, &netmask);
 	snprintf(req.ifr_name, IFNAMSIZ, "%s", device);
 	set_address(sock, &req, SIOCSIFADDR, ip.s_addr);
-	set_address(sock, &req, SIOCSIFNETMASK, htonl((uint32_t) (0xffffffffULL << (32 - bits))));
+	set_address(sock, &req, SIOCSIFNETMASK, netmask);
 	req.ifr_mtu = WAN_MTU;
 	if (ioctl(sock, SIOCSIFMTU, &req) != 0)
 		fatal("cannot set the MTU of", device);

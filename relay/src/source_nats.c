@@ -23,6 +23,7 @@
 #include "log.h"
 #include "mem.h"
 #include "nats_consumer.h"
+#include "nats_fetch.h"
 #include "nats_home.h"
 #include "nats_message.h"
 #include "nats_peer.h"
@@ -448,6 +449,14 @@ check_silence(TideSource *src, TideError *err)
  */
 
 static bool
+pass_error(TideError *err, const TideError *local)
+{
+	if (err != NULL)
+		*err = *local;
+	return false;
+}
+
+static bool
 acknowledge(TideSource *src, const char *reply, TideError *err)
 {
 	natsStatus s = natsConnection_PublishString(tide_nats_connection(src->nats), reply, "+ACK");
@@ -463,7 +472,8 @@ add_event(TideSource *src, TideBatch *batch, natsMsg *msg, const TideJsAck *ack)
 	size_t bytes = (size_t) natsMsg_GetDataLength(msg);
 
 	tide_message_decode(msg, ack, &from, batch->arena, event);
-	event->source_ref = tide_arena_strdup(batch->arena, natsMsg_GetReply(msg));
+	if (natsMsg_GetReply(msg) != NULL)
+		event->source_ref = tide_arena_strdup(batch->arena, natsMsg_GetReply(msg));
 	batch->bytes += bytes;
 	src->mean_bytes = (src->mean_bytes * 15 + bytes + 512) / 16 + 1;
 }
@@ -502,6 +512,39 @@ handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 	return true;
 }
 
+/*
+ * libnats reported "no responders": the consumer is gone, or somebody sent a
+ * message that looks like that (nats_fetch.h).  Such a message was the next one
+ * to come, so it is the stream's next one for us, and is read from there.
+ */
+static bool
+handle_no_responders(TideSource *src, TideBatch *batch, TideError *err)
+{
+	TideConsumerState state;
+	TideJsAck ack = {.timestamp_ns = tide_wall_us() * 1000};
+	natsMsg *msg = NULL;
+	bool ours;
+
+	if (!tide_consumer_load(src->js, &src->consumer, &state, err) ||
+		(state.exists && !tide_fetch_next(src->js, src->want.stream, src->want.reads,
+										  src->last_sseq + 1, &msg, &ack.stream_seq, err)))
+		return false;
+	ours = msg != NULL && natsMsg_IsNoResponders(msg);
+	if (ours)
+	{
+		add_event(src, batch, msg, &ack);
+		src->last_sseq = ack.stream_seq;
+		src->place.next_cseq++;
+		src->heard_at = tide_monotonic_ms();
+		if (src->credit > 0)
+			src->credit--;
+	}
+	natsMsg_Destroy(msg);
+	return ours ||
+		   tide_error(err, TIDE_ERR_UNAVAILABLE, "503", "consumer \"%s\" of stream \"%s\" is gone",
+					  src->consumer.name, src->consumer.stream);
+}
+
 /* Waits up to timeout_ms for one message, then takes what else is there. */
 static bool
 take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
@@ -511,19 +554,20 @@ take_messages(TideSource *src, TideBatch *batch, int timeout_ms, TideError *err)
 	while (queued > 0 && batch->n_events < src->batch_size && batch->bytes < MAX_BATCH_BYTES)
 	{
 		natsMsg *msg = NULL;
+		TideError local;
 		bool ok;
 
-		if (!tide_nats_next(src->nats, src->messages, timeout_ms, &msg, err))
+		if (!tide_nats_next(src->nats, src->messages, timeout_ms, &msg, &local))
 		{
-			if (err != NULL && strcmp(err->code, "503") == 0)
-				tide_error(err, TIDE_ERR_UNAVAILABLE, "503",
-						   "consumer \"%s\" of stream \"%s\" is gone", src->consumer.name,
-						   src->consumer.stream);
-			return false;
+			if (strcmp(local.code, "503") == 0)
+				ok = handle_no_responders(src, batch, err);
+			else
+				return pass_error(err, &local);
 		}
-		if (msg == NULL)
+		else if (msg == NULL)
 			break;
-		ok = handle_message(src, batch, msg, err);
+		else
+			ok = handle_message(src, batch, msg, err);
 		tide_nats_discard(src->nats, msg);
 		if (!ok || !pull(src, err))
 			return false;
@@ -708,14 +752,18 @@ nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError 
 static bool
 nats_source_confirm(TideSource *src, const TideBatch *batch, TideError *err)
 {
-	size_t first = src->place.ack_all && batch->n_events > 0 ? batch->n_events - 1 : 0;
-
-	for (size_t i = first; i < batch->n_events; i++)
+	for (size_t i = batch->n_events; i > 0; i--)
 	{
-		if (!acknowledge(src, batch->events[i].source_ref, err))
+		const TideEvent *event = &batch->events[i - 1];
+
+		if (event->position > src->confirmed_sseq)
+			src->confirmed_sseq = event->position;
+		if (event->source_ref == NULL)
+			continue;
+		if (!acknowledge(src, event->source_ref, err))
 			return false;
-		if (batch->events[i].position > src->confirmed_sseq)
-			src->confirmed_sseq = batch->events[i].position;
+		if (src->place.ack_all)
+			break;
 	}
 	return true;
 }

@@ -510,6 +510,7 @@ keeps_order_through_kills(void **state)
 	int sent = 0;
 	int kills = 0;
 	unsigned seed = 4711;
+	long long limit = tide_monotonic_ms() + 120000;
 
 	(void) state;
 	test_home_clear();
@@ -520,6 +521,7 @@ keeps_order_through_kills(void **state)
 				  "orders.*.us-east", "eu");
 	while ((int) test_home.n_ids < total)
 	{
+		assert_true(tide_monotonic_ms() < limit);
 		if (kills < 12 && rand_r(&seed) % 8 == 0)
 		{
 			test_server_kill(&server);
@@ -564,6 +566,118 @@ keeps_order_through_kills(void **state)
 	tide_source_nats.close(source);
 	tide_batch_free(batch);
 	tide_batch_free(got);
+	test_pipeline_free(&in);
+	test_pipeline_free(&out);
+	test_server_free(&server);
+}
+
+/* Takes the consumer's next message away, as a connection that died with it would. */
+static void
+steal_message(TestServer *server)
+{
+	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
+	TideNats *nats;
+	natsMsg *msg = NULL;
+
+	ASSERT_OK(tide_nats_open(config, "thief", NULL, &nats, &err));
+	assert_int_equal(natsConnection_RequestString(&msg, tide_nats_connection(nats),
+												  "$JS.API.CONSUMER.MSG.NEXT.ORDERS.eu", "1", 5000),
+					 NATS_OK);
+	natsMsg_Destroy(msg);
+	tide_nats_close(nats);
+	json_decref(config);
+}
+
+static void
+notices_a_lost_message(void **state)
+{
+	TestServer server;
+	TestPipeline out;
+	TestPipeline in;
+	TideSource *source;
+	TideBatch *batch = tide_batch_new();
+
+	(void) state;
+	test_home_clear();
+	test_server_new(&server, NULL, "");
+	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
+				  "orders.{op}.us-east");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, server.port,
+				  "orders.*.us-east", "eu");
+	publish_range(&out, "us-east", 0, 100);
+	source = open_source(&in); /* has asked for nothing yet */
+	steal_message(&server);
+	assert_false(receive(source, batch, 2000));
+	assert_int_equal(err.class, TIDE_ERR_UNAVAILABLE);
+	assert_string_equal(err.code, "gap");
+	assert_int_equal(test_home.n_ids, 0);
+	tide_source_nats.close(source);
+	source = open_source(&in);
+	receive_until(source, batch, 100, 20000);
+	assert_complete_and_ordered(100);
+	tide_source_nats.close(source);
+	tide_batch_free(batch);
+	test_pipeline_free(&in);
+	test_pipeline_free(&out);
+	test_server_free(&server);
+}
+
+static void
+publish_raw(TestServer *server, const char *subject, const char *header, const char *value,
+			const char *body)
+{
+	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
+	TideNats *nats;
+	natsMsg *msg;
+
+	ASSERT_OK(tide_nats_open(config, "other", NULL, &nats, &err));
+	assert_int_equal(natsMsg_Create(&msg, subject, NULL, body, (int) strlen(body)), NATS_OK);
+	if (header != NULL)
+		assert_int_equal(natsMsgHeader_Set(msg, header, value), NATS_OK);
+	assert_int_equal(natsConnection_PublishMsg(tide_nats_connection(nats), msg), NATS_OK);
+	natsMsg_Destroy(msg);
+	assert_int_equal(natsConnection_FlushTimeout(tide_nats_connection(nats), 5000), NATS_OK);
+	tide_nats_close(nats);
+	json_decref(config);
+}
+
+/* Other programs' messages, also those that look like the server's own words. */
+static void
+takes_foreign_messages(void **state)
+{
+	TestServer server;
+	TestPipeline out;
+	TestPipeline in;
+	TideSink *sink;
+	TideSource *source;
+	TideBatch *batch = tide_batch_new();
+
+	(void) state;
+	test_home_clear();
+	test_server_new(&server, NULL, "");
+	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, server.port,
+				  "orders.{op}.us-east");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, server.port,
+				  "orders.*.us-east", "eu");
+	sink = open_sink(&out);
+	publish_raw(&server, "orders.x.us-east", NULL, NULL, "plain text");
+	publish_raw(&server, "orders.x.us-east", "Status", "503", "");
+	publish_raw(&server, "orders.x.us-east", "Status", "409", "");
+	publish_raw(&server, "orders.x.us-east", "Nats-Msg-Id", "mine", "[1]");
+	publish_raw(&server, "orders.x.us-east", NULL, NULL, "");
+	source = open_source(&in);
+	for (long long end = tide_monotonic_ms() + 20000; test_home.n_ids < 5;)
+	{
+		assert_true(tide_monotonic_ms() < end);
+		if (receive(source, batch, 500))
+			continue;
+		tide_source_nats.close(source);
+		source = open_source(&in);
+	}
+	assert_string_equal(test_home.ids[3], "mine");
+	tide_source_nats.close(source);
+	tide_sink_nats.close(sink);
+	tide_batch_free(batch);
 	test_pipeline_free(&in);
 	test_pipeline_free(&out);
 	test_server_free(&server);
@@ -1066,6 +1180,8 @@ main(int argc, char **argv)
 		cmocka_unit_test(a_deleted_stream_is_noticed_and_made_again),
 		cmocka_unit_test(reads_in_order_and_goes_on_where_it_was),
 		cmocka_unit_test(keeps_order_through_kills),
+		cmocka_unit_test(notices_a_lost_message),
+		cmocka_unit_test(takes_foreign_messages),
 		cmocka_unit_test(notices_deleted_consumers_and_streams),
 		cmocka_unit_test(stops_within_a_moment),
 		cmocka_unit_test(finds_the_other_region_by_itself),

@@ -5,6 +5,11 @@
 -- overloads happen to be.  What the functions do: ARCHITECTURE.md, "Between the
 -- relay and its database".
 
+-- First in every session.
+
+-- name: session
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
+
 -- The coordinator.
 
 -- name: relay_poll

@@ -19,6 +19,7 @@
 #include "log.h"
 #include "mem.h"
 #include "pg_internal.h"
+#include "queries.h"
 
 #define DEFAULT_CONNECT_TIMEOUT_MS 5000
 #define TCP_USER_TIMEOUT_MS 10000
@@ -266,6 +267,12 @@ tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TideP
 	if (PQsetnonblocking(pg->conn, 1) != 0)
 	{
 		tide_pg_error(pg, NULL, err);
+		tide_pg_close(pg);
+		return false;
+	}
+	/* Whatever path the role or database has: nobody's operators come before the server's own. */
+	if (!tide_pg_exec(pg, tide_q_session, 0, NULL, NULL, err))
+	{
 		tide_pg_close(pg);
 		return false;
 	}

@@ -32,7 +32,7 @@ typedef struct TideJs TideJs;
 extern bool tide_js_open(TideNats *nats, const char *domain, TideJs **js, TideError *err);
 extern void tide_js_close(TideJs *js);
 extern TideNats *tide_js_nats(const TideJs *js);
-extern const char *tide_js_prefix(const TideJs *js);	/* "$JS.API" or "$JS.<domain>.API" */
+extern const char *tide_js_prefix(const TideJs *js); /* "$JS.API" or "$JS.<domain>.API" */
 /* The domain this API belongs to, as the server says; NULL: it has none. */
 extern const char *tide_js_domain(const TideJs *js);
 
@@ -41,10 +41,10 @@ extern const char *tide_js_domain(const TideJs *js);
  * *reply (may be NULL if not wanted) is the caller's to json_decref.  A refusal
  * is an error whose code is JetStream's err_code as text.
  */
-extern bool tide_js_request(TideJs *js, const char *op, const json_t *body, json_t **reply,
-							TideError *err);
+extern bool
+tide_js_request(TideJs *js, const char *op, const json_t *body, json_t **reply, TideError *err);
 extern bool tide_js_requestf(TideJs *js, const json_t *body, json_t **reply, TideError *err,
-							 const char *fmt,...) __attribute__((format(printf, 5, 6)));
+							 const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 
 /* Fills err from an error object of JetStream ({"code":, "err_code":, "description":}). */
 extern bool tide_js_error(const json_t *error, const char *doing, TideError *err);
@@ -52,4 +52,4 @@ extern bool tide_js_error(const json_t *error, const char *doing, TideError *err
 /* 64-bit member of an object; 0 if absent. */
 extern uint64_t tide_js_u64(const json_t *object, const char *key);
 
-#endif							/* TIDE_NATS_API_H */
+#endif /* TIDE_NATS_API_H */

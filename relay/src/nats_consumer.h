@@ -15,22 +15,22 @@ typedef struct TideConsumerWant
 	const char *stream;
 	const char *name;
 	const char *filter;
-	int64_t		ack_wait_ms;
-	int64_t		max_ack_pending;
-	bool		allowed;		/* may create and delete */
+	int64_t ack_wait_ms;
+	int64_t max_ack_pending;
+	bool allowed; /* may create and delete */
 } TideConsumerWant;
 
 typedef struct TideConsumerState
 {
-	bool		exists;
-	bool		ours;			/* pg_tide made it */
-	bool		usable;			/* pull, acknowledged, the filter wanted */
-	bool		ack_all;		/* an acknowledgement stands for all messages before it, too */
-	uint64_t	delivered_cseq;
-	uint64_t	delivered_sseq;
-	uint64_t	pending;		/* not delivered yet */
-	uint64_t	ack_pending;	/* delivered, not acknowledged yet */
-	char		filter[1025];
+	bool exists;
+	bool ours;	  /* pg_tide made it */
+	bool usable;  /* pull, acknowledged, the filter wanted */
+	bool ack_all; /* an acknowledgement stands for all messages before it, too */
+	uint64_t delivered_cseq;
+	uint64_t delivered_sseq;
+	uint64_t pending;	  /* not delivered yet */
+	uint64_t ack_pending; /* delivered, not acknowledged yet */
+	char filter[1025];
 } TideConsumerState;
 
 extern bool tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *state,
@@ -38,13 +38,13 @@ extern bool tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideCon
 
 typedef struct TideConsumerPlace
 {
-	bool		exact;			/* false: not ours to move, used from wherever it stands */
-	bool		ack_all;
-	uint64_t	next_cseq;		/* the consumer sequence its next message will have */
+	bool exact; /* false: not ours to move, used from wherever it stands */
+	bool ack_all;
+	uint64_t next_cseq; /* the consumer sequence its next message will have */
 } TideConsumerPlace;
 
 /* Makes the consumer's next message the first one after after_sseq, if we may. */
 extern bool tide_consumer_place(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
 								TideConsumerPlace *place, TideError *err);
 
-#endif							/* TIDE_NATS_CONSUMER_H */
+#endif /* TIDE_NATS_CONSUMER_H */

@@ -21,4 +21,4 @@
 extern void tide_foreign_decode(natsMsg *msg, const TideJsAck *ack, const TideMessageSource *from,
 								TideArena *arena, TideEvent *event);
 
-#endif							/* TIDE_NATS_FOREIGN_H */
+#endif /* TIDE_NATS_FOREIGN_H */

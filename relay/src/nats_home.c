@@ -15,7 +15,7 @@ home_position(TidePg *pg, const char *pipeline, TideArena *arena, const char **t
 {
 	const char *values[] = {pipeline};
 	const char *sent;
-	PGresult   *res = NULL;
+	PGresult *res = NULL;
 
 	*text = NULL;
 	if (!tide_pg_exec(pg, tide_q_position_get, 1, values, &res, err))
@@ -31,18 +31,18 @@ static bool
 home_missing(TidePg *pg, const char *inbox, const TideSlice *ids, size_t n_ids, TideArena *arena,
 			 TideSlice **missing, size_t *n_missing, TideError *err)
 {
-	TideArray  *array = tide_array_new(TIDE_ARRAY_TEXT, n_ids);
-	PGresult   *res = NULL;
+	TideArray *array = tide_array_new(TIDE_ARRAY_TEXT, n_ids);
+	PGresult *res = NULL;
 	const char *values[2] = {inbox, NULL};
-	int			lengths[2] = {0, 0};
-	const int	formats[2] = {0, 1};
-	bool		ok;
+	int lengths[2] = {0, 0};
+	const int formats[2] = {0, 1};
+	bool ok;
 
 	for (size_t i = 0; i < n_ids; i++)
 		tide_array_add(array, ids[i].ptr, ids[i].len);
 	values[1] = tide_array_data(array, &lengths[1]);
 	ok = tide_pg_start(pg, tide_q_inbox_missing, 2, values, lengths, formats, err) &&
-		tide_pg_finish(pg, -1, &res, err);
+		 tide_pg_finish(pg, -1, &res, err);
 	tide_array_free(array);
 	if (!ok)
 		return false;
@@ -52,7 +52,7 @@ home_missing(TidePg *pg, const char *inbox, const TideSlice *ids, size_t n_ids, 
 	{
 		const char *id = PQgetvalue(res, (int) i, 0);
 
-		(*missing)[i] = (TideSlice) {tide_arena_strdup(arena, id), strlen(id)};
+		(*missing)[i] = (TideSlice){tide_arena_strdup(arena, id), strlen(id)};
 	}
 	PQclear(res);
 	return true;

@@ -18,15 +18,15 @@
  */
 typedef struct TideHomeOps
 {
-	bool		(*open) (const char *conninfo, const char *what, const TideStop *stop, TidePg **pg,
-						 TideError *err);
-	bool		(*position) (TidePg *pg, const char *pipeline, TideArena *arena, const char **text,
-							 TideError *err);
-	bool		(*missing) (TidePg *pg, const char *inbox, const TideSlice *ids, size_t n_ids,
-							TideArena *arena, TideSlice **missing, size_t *n_missing, TideError *err);
-	void		(*close) (TidePg *pg);
+	bool (*open)(const char *conninfo, const char *what, const TideStop *stop, TidePg **pg,
+				 TideError *err);
+	bool (*position)(TidePg *pg, const char *pipeline, TideArena *arena, const char **text,
+					 TideError *err);
+	bool (*missing)(TidePg *pg, const char *inbox, const TideSlice *ids, size_t n_ids,
+					TideArena *arena, TideSlice **missing, size_t *n_missing, TideError *err);
+	void (*close)(TidePg *pg);
 } TideHomeOps;
 
-extern const TideHomeOps *tide_home;	/* changed by tests only, before any thread */
+extern const TideHomeOps *tide_home; /* changed by tests only, before any thread */
 
-#endif							/* TIDE_NATS_HOME_H */
+#endif /* TIDE_NATS_HOME_H */

@@ -15,17 +15,17 @@
 #include "tide_json.h"
 #include "tide_time.h"
 
-#define LINE_BYTES 12			/* "NATS/1.0\r\n" and the empty line */
-#define SEPARATOR_BYTES 4		/* ": " and "\r\n" */
+#define LINE_BYTES 12	  /* "NATS/1.0\r\n" and the empty line */
+#define SEPARATOR_BYTES 4 /* ": " and "\r\n" */
 #define EMPTY_VALUE "\"\""
 
 /* A message in the making; the first error stops all further steps. */
 typedef struct Maker
 {
-	natsMsg    *msg;
-	natsStatus	status;
-	size_t		header_bytes;
-	TideBuf		value;			/* scratch for one value */
+	natsMsg *msg;
+	natsStatus status;
+	size_t header_bytes;
+	TideBuf value; /* scratch for one value */
 } Maker;
 
 static void
@@ -58,7 +58,7 @@ put(Maker *m, const char *name, TideSlice value)
 static void
 put_time(Maker *m, const char *name, int64_t us)
 {
-	char		text[TIDE_TIME_TEXT];
+	char text[TIDE_TIME_TEXT];
 
 	if (us != 0 && tide_time_format(text, us))
 		put_raw(m, name, text);
@@ -86,20 +86,22 @@ static void
 put_cloudevents(Maker *m, const TideEvent *event, const char *region, const json_t *headers)
 {
 	const json_t *type = event_type_of(headers);
-	char		text[400];
+	char text[400];
 
 	put_raw(m, "ce-specversion", "1.0");
 	put(m, "ce-id", event->id);
-	snprintf(text, sizeof(text), "/pg_tide/%s/%s", event->origin.ptr != NULL ? event->origin.ptr : region,
+	snprintf(text, sizeof(text), "/pg_tide/%s/%s",
+			 event->origin.ptr != NULL ? event->origin.ptr : region,
 			 event->outbox.ptr != NULL ? event->outbox.ptr : "");
-	put(m, "ce-source", (TideSlice) {text, strlen(text)});
+	put(m, "ce-source", (TideSlice){text, strlen(text)});
 	if (type != NULL)
-		put(m, "ce-type", (TideSlice) {json_string_value(type), json_string_length(type)});
+		put(m, "ce-type", (TideSlice){json_string_value(type), json_string_length(type)});
 	else
 	{
-		snprintf(text, sizeof(text), "tide.%.160s.%.160s", event->entity.ptr != NULL ? event->entity.ptr :
-				 "", event->op.ptr != NULL ? event->op.ptr : "");
-		put(m, "ce-type", (TideSlice) {text, strlen(text)});
+		snprintf(text, sizeof(text), "tide.%.160s.%.160s",
+				 event->entity.ptr != NULL ? event->entity.ptr : "",
+				 event->op.ptr != NULL ? event->op.ptr : "");
+		put(m, "ce-type", (TideSlice){text, strlen(text)});
 	}
 	put_time(m, "ce-time", event->published_us);
 	if (event->key.len > 0)
@@ -113,7 +115,7 @@ put_tide(Maker *m, const TideEvent *event, const char *region)
 	if (event->origin.ptr != NULL)
 		put(m, "Tide-Origin", event->origin);
 	else
-		put(m, "Tide-Origin", (TideSlice) {region, strlen(region)});
+		put(m, "Tide-Origin", (TideSlice){region, strlen(region)});
 	put(m, "Tide-Outbox", event->outbox);
 	put(m, "Tide-Entity", event->entity);
 	put(m, "Tide-Op", event->op);
@@ -129,12 +131,12 @@ static void
 put_application(Maker *m, json_t *headers)
 {
 	const char *name;
-	json_t	   *value;
+	json_t *value;
 
-	json_object_foreach(headers, name, value)
+	json_object_foreach (headers, name, value)
 	{
 		if (json_string_length(value) > 0 && tide_header_name_ok(name, strlen(name)))
-			put(m, name, (TideSlice) {json_string_value(value), json_string_length(value)});
+			put(m, name, (TideSlice){json_string_value(value), json_string_length(value)});
 	}
 }
 
@@ -142,15 +144,15 @@ natsStatus
 tide_message_encode(const TideEvent *event, const char *region, const char *subject,
 					const char *reply, natsMsg **msg, TideMessageSize *size)
 {
-	Maker		m = {.status = NATS_OK, .header_bytes = LINE_BYTES};
-	json_t	   *headers = parse_headers(event);
+	Maker m = {.status = NATS_OK, .header_bytes = LINE_BYTES};
+	json_t *headers = parse_headers(event);
 
 	*msg = NULL;
 	tide_buf_init(&m.value);
 	m.status = natsMsg_Create(&m.msg, subject, reply, event->payload.ptr, (int) event->payload.len);
 	if (m.status == NATS_OK)
 	{
-		put_application(&m, headers);	/* first: never over one of ours */
+		put_application(&m, headers); /* first: never over one of ours */
 		put(&m, TIDE_NATS_MSG_ID, event->id);
 		put_cloudevents(&m, event, region, headers);
 		put_tide(&m, event, region);
@@ -162,7 +164,7 @@ tide_message_encode(const TideEvent *event, const char *region, const char *subj
 		natsMsg_Destroy(m.msg);
 		return m.status;
 	}
-	*size = (TideMessageSize) {m.header_bytes, m.header_bytes + event->payload.len};
+	*size = (TideMessageSize){m.header_bytes, m.header_bytes + event->payload.len};
 	*msg = m.msg;
 	return NATS_OK;
 }
@@ -171,20 +173,20 @@ void
 tide_message_template_values(const TideEvent *event, const char *region, const char *outbox,
 							 TideBuf *scratch, TideTemplateValues *values)
 {
-	json_t	   *headers = parse_headers(event);
+	json_t *headers = parse_headers(event);
 	const json_t *type = event_type_of(headers);
 
-	*values = (TideTemplateValues) {0};
-	values->value[TIDE_VAR_OP] = (TideSpan) {event->op.ptr, event->op.len};
-	values->value[TIDE_VAR_ENTITY] = (TideSpan) {event->entity.ptr, event->entity.len};
-	values->value[TIDE_VAR_KEY] = (TideSpan) {event->key.ptr, event->key.len};
-	values->value[TIDE_VAR_OUTBOX] = (TideSpan) {outbox, strlen(outbox)};
-	values->value[TIDE_VAR_REGION] = (TideSpan) {region, strlen(region)};
+	*values = (TideTemplateValues){0};
+	values->value[TIDE_VAR_OP] = (TideSpan){event->op.ptr, event->op.len};
+	values->value[TIDE_VAR_ENTITY] = (TideSpan){event->entity.ptr, event->entity.len};
+	values->value[TIDE_VAR_KEY] = (TideSpan){event->key.ptr, event->key.len};
+	values->value[TIDE_VAR_OUTBOX] = (TideSpan){outbox, strlen(outbox)};
+	values->value[TIDE_VAR_REGION] = (TideSpan){region, strlen(region)};
 	if (type != NULL)
 	{
 		tide_buf_reset(scratch);
 		tide_buf_append(scratch, json_string_value(type), json_string_length(type));
-		values->value[TIDE_VAR_EVENT_TYPE] = (TideSpan) {tide_buf_cstr(scratch), scratch->len};
+		values->value[TIDE_VAR_EVENT_TYPE] = (TideSpan){tide_buf_cstr(scratch), scratch->len};
 	}
 	json_decref(headers);
 }
@@ -202,7 +204,7 @@ get(natsMsg *msg, const char *name, TideBuf *scratch, TideArena *arena, TideSlic
 {
 	const char *value = NULL;
 
-	*out = (TideSlice) {NULL, 0};
+	*out = (TideSlice){NULL, 0};
 	if (natsMsgHeader_Get(msg, name, &value) != NATS_OK || value == NULL)
 		return true;
 	tide_buf_reset(scratch);
@@ -232,7 +234,7 @@ static bool
 is_object(TideSlice text)
 {
 	return tide_json_first(text.ptr, text.len) == '{' &&
-		tide_json_check(text.ptr, text.len) != TIDE_JSON_INVALID;
+		   tide_json_check(text.ptr, text.len) != TIDE_JSON_INVALID;
 }
 
 /* All that tide_message_encode writes must be there and be readable. */
@@ -240,7 +242,7 @@ static bool
 decode_ours(natsMsg *msg, TideBuf *scratch, TideArena *arena, TideEvent *event)
 {
 	const char *data = natsMsg_GetData(msg);
-	int			len = natsMsg_GetDataLength(msg);
+	int len = natsMsg_GetDataLength(msg);
 	const char *probe = NULL;
 
 	if (natsMsgHeader_Get(msg, "Tide-Origin", &probe) != NATS_OK ||
@@ -259,10 +261,10 @@ decode_ours(natsMsg *msg, TideBuf *scratch, TideArena *arena, TideEvent *event)
 		event->op.ptr == NULL)
 		return false;
 	if (event->headers.ptr == NULL)
-		event->headers = (TideSlice) {"{}", 2};
+		event->headers = (TideSlice){"{}", 2};
 	else if (!is_object(event->headers))
 		return false;
-	event->payload = (TideSlice) {tide_arena_memdup(arena, data, (size_t) len), (size_t) len};
+	event->payload = (TideSlice){tide_arena_memdup(arena, data, (size_t) len), (size_t) len};
 	return true;
 }
 
@@ -270,13 +272,13 @@ void
 tide_message_decode(natsMsg *msg, const TideJsAck *ack, const TideMessageSource *from,
 					TideArena *arena, TideEvent *event)
 {
-	TideBuf		scratch;
+	TideBuf scratch;
 
 	tide_buf_init(&scratch);
-	*event = (TideEvent) {0};
+	*event = (TideEvent){0};
 	if (!decode_ours(msg, &scratch, arena, event))
 	{
-		*event = (TideEvent) {0};
+		*event = (TideEvent){0};
 		tide_foreign_decode(msg, ack, from, arena, event);
 	}
 	event->position = ack->stream_seq;

@@ -26,8 +26,8 @@
 
 typedef struct TideMessageSize
 {
-	size_t		headers;		/* bytes on the wire, the "NATS/1.0" line included */
-	size_t		total;			/* headers and body */
+	size_t headers; /* bytes on the wire, the "NATS/1.0" line included */
+	size_t total;	/* headers and body */
 } TideMessageSize;
 
 #define TIDE_NATS_MSG_ID "Nats-Msg-Id"
@@ -37,24 +37,24 @@ typedef struct TideMessageSize
  * event has none.  The message is the caller's to destroy; only memory can fail
  * (*msg NULL).
  */
-extern natsStatus tide_message_encode(const TideEvent *event, const char *region,
-									  const char *subject, const char *reply, natsMsg **msg,
-									  TideMessageSize *size);
+extern natsStatus
+tide_message_encode(const TideEvent *event, const char *region, const char *subject,
+					const char *reply, natsMsg **msg, TideMessageSize *size);
 
 /*
  * Values for a subject template.  scratch keeps the event type and must live as
  * long as the values are used.
  */
-extern void tide_message_template_values(const TideEvent *event, const char *region,
-										 const char *outbox, TideBuf *scratch,
-										 TideTemplateValues *values);
+extern void
+tide_message_template_values(const TideEvent *event, const char *region, const char *outbox,
+							 TideBuf *scratch, TideTemplateValues *values);
 
 /* Where a message came from, for the ids of foreign ones. */
 typedef struct TideMessageSource
 {
 	const char *stream;
-	const char *domain;			/* NULL: none */
-	const char *created;		/* of the stream */
+	const char *domain;	 /* NULL: none */
+	const char *created; /* of the stream */
 } TideMessageSource;
 
 /*
@@ -65,4 +65,4 @@ typedef struct TideMessageSource
 extern void tide_message_decode(natsMsg *msg, const TideJsAck *ack, const TideMessageSource *from,
 								TideArena *arena, TideEvent *event);
 
-#endif							/* TIDE_NATS_MESSAGE_H */
+#endif /* TIDE_NATS_MESSAGE_H */

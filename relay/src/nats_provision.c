@@ -46,7 +46,7 @@ read_template(const char *text, const char *outbox, const char *region, TideProv
 {
 	TideTemplate tpl;
 	TideTemplateError te;
-	TideBuf		subject;
+	TideBuf subject;
 
 	if (!tide_template_parse(&tpl, text, strlen(text), &te))
 	{
@@ -56,8 +56,10 @@ read_template(const char *text, const char *outbox, const char *region, TideProv
 	}
 	tide_buf_init_fixed(&subject, want->captures, sizeof(want->captures));
 	if (!tide_template_stream_subject(&tpl, outbox, region, &subject))
-		return tide_error(err, TIDE_ERR_CONFIG, "", "\"subject_template\" makes subjects of more than"
-						  " %d bytes", TIDE_SUBJECT_MAX);
+		return tide_error(err, TIDE_ERR_CONFIG, "",
+						  "\"subject_template\" makes subjects of more than"
+						  " %d bytes",
+						  TIDE_SUBJECT_MAX);
 	return true;
 }
 
@@ -65,9 +67,9 @@ bool
 tide_provision_read(const json_t *config, const char *outbox, const char *region,
 					TideProvision *want, TideError *err)
 {
-	TideSide	side = outbox != NULL ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+	TideSide side = outbox != NULL ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
 
-	*want = (TideProvision) {0};
+	*want = (TideProvision){0};
 	want->stream = tide_nats_opt(config, "stream");
 	want->allowed = tide_nats_opt_bool(config, side, "provision");
 	want->max_age_ms = tide_nats_opt_ms(config, side, "max_age");
@@ -93,7 +95,7 @@ void
 tide_stream_clear(TideStreamState *state)
 {
 	json_decref(state->info);
-	*state = (TideStreamState) {0};
+	*state = (TideStreamState){0};
 }
 
 static json_t *
@@ -105,27 +107,27 @@ config_of(const TideStreamState *state)
 static void
 state_fill(TideStreamState *state, json_t *info)
 {
-	json_t	   *numbers = json_object_get(info, "state");
+	json_t *numbers = json_object_get(info, "state");
 	const char *created = json_string_value(json_object_get(info, "created"));
 	const char *description;
 
-	*state = (TideStreamState) {.exists = true, .info = info};
+	*state = (TideStreamState){.exists = true, .info = info};
 	snprintf(state->created, sizeof(state->created), "%s", created != NULL ? created : "");
 	state->first_seq = tide_js_u64(numbers, "first_seq");
 	state->last_seq = tide_js_u64(numbers, "last_seq");
 	state->messages = tide_js_u64(numbers, "messages");
 	description = json_string_value(json_object_get(config_of(state), "description"));
 	state->ours = description != NULL &&
-		strncmp(description, TIDE_NATS_MADE_BY, strlen(TIDE_NATS_MADE_BY)) == 0;
+				  strncmp(description, TIDE_NATS_MADE_BY, strlen(TIDE_NATS_MADE_BY)) == 0;
 }
 
 bool
 tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err)
 {
-	json_t	   *info;
-	TideError	local;
+	json_t *info;
+	TideError local;
 
-	*state = (TideStreamState) {0};
+	*state = (TideStreamState){0};
 	if (!tide_js_requestf(js, NULL, &info, &local, "STREAM.INFO.%s", stream))
 	{
 		if (strcmp(local.code, TIDE_JS_STREAM_NOT_FOUND) == 0)
@@ -141,11 +143,11 @@ tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideErr
 bool
 tide_stream_captures(const TideStreamState *state, const char *subject)
 {
-	json_t	   *subjects = json_object_get(config_of(state), "subjects");
-	size_t		i;
-	json_t	   *item;
+	json_t *subjects = json_object_get(config_of(state), "subjects");
+	size_t i;
+	json_t *item;
 
-	json_array_foreach(subjects, i, item)
+	json_array_foreach (subjects, i, item)
 	{
 		if (tide_subject_covers(json_string_value(item), subject))
 			return true;
@@ -157,11 +159,11 @@ tide_stream_captures(const TideStreamState *state, const char *subject)
 static const char *
 captured_overlap(const json_t *config, const char *subject)
 {
-	json_t	   *subjects = json_object_get(config, "subjects");
-	size_t		i;
-	json_t	   *item;
+	json_t *subjects = json_object_get(config, "subjects");
+	size_t i;
+	json_t *item;
 
-	json_array_foreach(subjects, i, item)
+	json_array_foreach (subjects, i, item)
 	{
 		if (tide_subject_overlaps(json_string_value(item), subject))
 			return json_string_value(item);
@@ -187,11 +189,11 @@ source_api(const json_t *source)
 static bool
 has_source(const json_t *config, const char *api, const char *subject)
 {
-	json_t	   *sources = json_object_get(config, "sources");
-	size_t		i;
-	json_t	   *source;
+	json_t *sources = json_object_get(config, "sources");
+	size_t i;
+	json_t *source;
 
-	json_array_foreach(sources, i, source)
+	json_array_foreach (sources, i, source)
 	{
 		const char *from = source_api(source);
 
@@ -212,18 +214,18 @@ tide_stream_sources(const TideStreamState *state, const char *subject)
 uint64_t
 tide_stream_source_lag(const TideStreamState *state, int64_t stale_ms)
 {
-	json_t	   *sources = json_object_get(state->info, "sources");
-	uint64_t	lag = 0;
-	size_t		i;
-	json_t	   *source;
+	json_t *sources = json_object_get(state->info, "sources");
+	uint64_t lag = 0;
+	size_t i;
+	json_t *source;
 
-	json_array_foreach(sources, i, source)
+	json_array_foreach (sources, i, source)
 	{
-		int64_t		active = json_integer_value(json_object_get(source, "active"));
+		int64_t active = json_integer_value(json_object_get(source, "active"));
 
 		lag += tide_js_u64(source, "lag");
 		if (active < 0 || active > stale_ms * NS_PER_MS)
-			lag++;				/* not heard of lately: who knows what waits there */
+			lag++; /* not heard of lately: who knows what waits there */
 	}
 	return lag;
 }
@@ -235,7 +237,7 @@ tide_stream_source_lag(const TideStreamState *state, int64_t stale_ms)
 static json_t *
 new_source(const TideProvision *want, const char *domain, const char *filter)
 {
-	char		api[300];
+	char api[300];
 
 	snprintf(api, sizeof(api), "$JS.%s.API", domain);
 	return json_pack("{s:s, s:s, s:{s:s, s:s}}", "name", want->stream, "filter_subject", filter,
@@ -249,26 +251,26 @@ new_source(const TideProvision *want, const char *domain, const char *filter)
 static json_t *
 new_config(const TideProvision *want)
 {
-	int64_t		window = want->duplicate_window_ms;
+	int64_t window = want->duplicate_window_ms;
 
 	if (want->max_age_ms > 0 && window > want->max_age_ms)
-		window = want->max_age_ms;	/* the server insists */
-	return json_pack("{s:s, s:s, s:[], s:[], s:s, s:s, s:s, s:I, s:I, s:I, s:I}",
-					 "name", want->stream, "description", TIDE_NATS_MADE_BY,
-					 "subjects", "sources", "storage", "file", "retention", "limits",
-					 "discard", want->max_bytes > 0 ? "new" : "old",
-					 "max_bytes", (json_int_t) (want->max_bytes > 0 ? want->max_bytes : -1),
-					 "max_age", (json_int_t) (want->max_age_ms * NS_PER_MS),
-					 "duplicate_window", (json_int_t) (window * NS_PER_MS),
-					 "num_replicas", (json_int_t) (want->replicas > 0 ? want->replicas : 1));
+		window = want->max_age_ms; /* the server insists */
+	return json_pack("{s:s, s:s, s:[], s:[], s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name",
+					 want->stream, "description", TIDE_NATS_MADE_BY, "subjects", "sources",
+					 "storage", "file", "retention", "limits", "discard",
+					 want->max_bytes > 0 ? "new" : "old", "max_bytes",
+					 (json_int_t) (want->max_bytes > 0 ? want->max_bytes : -1), "max_age",
+					 (json_int_t) (want->max_age_ms * NS_PER_MS), "duplicate_window",
+					 (json_int_t) (window * NS_PER_MS), "num_replicas",
+					 (json_int_t) (want->replicas > 0 ? want->replicas : 1));
 }
 
 /* Takes out what an update in two steps left when it was interrupted. */
 static int
 remove_placeholders(json_t *config)
 {
-	json_t	   *subjects = json_object_get(config, "subjects");
-	int			removed = 0;
+	json_t *subjects = json_object_get(config, "subjects");
+	int removed = 0;
 
 	for (size_t i = json_array_size(subjects); i > 0; i--)
 	{
@@ -284,12 +286,12 @@ remove_placeholders(json_t *config)
 static void
 add_subject(json_t *config, const char *subject)
 {
-	json_t	   *old = json_object_get(config, "subjects");
-	json_t	   *kept = json_array();
-	size_t		i;
-	json_t	   *item;
+	json_t *old = json_object_get(config, "subjects");
+	json_t *kept = json_array();
+	size_t i;
+	json_t *item;
 
-	json_array_foreach(old, i, item)
+	json_array_foreach (old, i, item)
 	{
 		if (!tide_subject_covers(subject, json_string_value(item)))
 			json_array_append(kept, item);
@@ -302,21 +304,23 @@ add_subject(json_t *config, const char *subject)
 static bool
 check_loop(const json_t *config, TideError *err)
 {
-	json_t	   *sources = json_object_get(config, "sources");
+	json_t *sources = json_object_get(config, "sources");
 	const char *stream = json_string_value(json_object_get(config, "name"));
-	size_t		i;
-	json_t	   *source;
+	size_t i;
+	json_t *source;
 
-	json_array_foreach(sources, i, source)
+	json_array_foreach (sources, i, source)
 	{
 		const char *own = captured_overlap(config, source_filter(source));
 
 		if (own == NULL || source_api(source) == NULL)
 			continue;
-		tide_error(err, TIDE_ERR_CONFIG, "", "stream \"%s\" captures \"%s\" itself and would also take"
-				   " \"%s\" from %s: such messages would go round in circles", stream, own,
-				   source_filter(source), source_api(source));
-		tide_error_hint(err, "Give each region subjects of its own, for example with {region} or the"
+		tide_error(err, TIDE_ERR_CONFIG, "",
+				   "stream \"%s\" captures \"%s\" itself and would also take"
+				   " \"%s\" from %s: such messages would go round in circles",
+				   stream, own, source_filter(source), source_api(source));
+		tide_error_hint(err,
+						"Give each region subjects of its own, for example with {region} or the"
 						" region's name in \"subject_template\", and narrow \"subject\".");
 		return false;
 	}
@@ -331,8 +335,8 @@ static int
 complete(const TideProvision *want, const char *domain, const char *filter, json_t *config,
 		 TideBuf *missing)
 {
-	int			changes = remove_placeholders(config);
-	char		api[300];
+	int changes = remove_placeholders(config);
+	char api[300];
 
 	if (changes > 0)
 		tide_buf_append_str(missing, "subjects must not have " PLACEHOLDER);
@@ -353,11 +357,12 @@ complete(const TideProvision *want, const char *domain, const char *filter, json
 		snprintf(api, sizeof(api), "$JS.%s.API", domain);
 		if (!has_source(config, api, filter))
 		{
-			json_t	   *sources = json_object_get(config, "sources");
+			json_t *sources = json_object_get(config, "sources");
 
-			tide_buf_printf(missing, "%ssources must have {\"name\": \"%s\", \"filter_subject\": \"%s\","
-							" \"external\": {\"api\": \"%s\"}}", changes > 0 ? ", and its " : "",
-							want->stream, filter, api);
+			tide_buf_printf(missing,
+							"%ssources must have {\"name\": \"%s\", \"filter_subject\": \"%s\","
+							" \"external\": {\"api\": \"%s\"}}",
+							changes > 0 ? ", and its " : "", want->stream, filter, api);
 			if (!json_is_array(sources))
 				json_object_set_new(config, "sources", sources = json_array());
 			json_array_append_new(sources, new_source(want, domain, filter));
@@ -379,7 +384,7 @@ wrong_stream(const TideProvision *want, const char *what, const char *hint, Tide
 static bool
 verify(const TideProvision *want, const TideStreamState *state, TideError *err)
 {
-	json_t	   *config = config_of(state);
+	json_t *config = config_of(state);
 	const char *storage = json_string_value(json_object_get(config, "storage"));
 
 	if (json_is_object(json_object_get(config, "mirror")))
@@ -400,16 +405,16 @@ static bool
 create_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
 			  TideStreamState *state, TideError *err)
 {
-	json_t	   *config = new_config(want);
-	json_t	   *info = NULL;
-	TideBuf		missing;
-	char		memory[64];
-	bool		ok;
+	json_t *config = new_config(want);
+	json_t *info = NULL;
+	TideBuf missing;
+	char memory[64];
+	bool ok;
 
 	tide_buf_init_fixed(&missing, memory, sizeof(memory));
 	(void) complete(want, domain, filter, config, &missing);
 	ok = check_loop(config, err) &&
-		tide_js_requestf(js, config, &info, err, "STREAM.CREATE.%s", want->stream);
+		 tide_js_requestf(js, config, &info, err, "STREAM.CREATE.%s", want->stream);
 	json_decref(config);
 	if (ok)
 		state_fill(state, info);
@@ -420,8 +425,8 @@ create_stream(TideJs *js, const TideProvision *want, const char *domain, const c
 static json_t *
 placeholder(const char *filter)
 {
-	TideBuf		out;
-	char		memory[TIDE_SUBJECT_MAX + 1];
+	TideBuf out;
+	char memory[TIDE_SUBJECT_MAX + 1];
 
 	tide_buf_init_fixed(&out, memory, sizeof(memory));
 	for (const char *c = filter; *c != '\0'; c++)
@@ -446,20 +451,20 @@ placeholder(const char *filter)
 static bool
 update_in_two_steps(TideJs *js, const TideProvision *want, json_t *wanted, TideError *err)
 {
-	json_t	   *step = json_deep_copy(wanted);
-	json_t	   *subjects = json_object_get(step, "subjects");
-	size_t		i;
-	json_t	   *source;
-	bool		ok;
+	json_t *step = json_deep_copy(wanted);
+	json_t *subjects = json_object_get(step, "subjects");
+	size_t i;
+	json_t *source;
+	bool ok;
 
-	json_array_foreach(json_object_get(wanted, "sources"), i, source)
+	json_array_foreach (json_object_get(wanted, "sources"), i, source)
 	{
 		if (captured_overlap(step, source_filter(source)) == NULL)
 			json_array_append_new(subjects, placeholder(source_filter(source)));
 	}
 	json_object_set_new(step, "sources", json_array());
 	ok = tide_js_requestf(js, step, NULL, err, "STREAM.UPDATE.%s", want->stream) &&
-		tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream);
+		 tide_js_requestf(js, wanted, NULL, err, "STREAM.UPDATE.%s", want->stream);
 	json_decref(step);
 	return ok;
 }
@@ -467,7 +472,7 @@ update_in_two_steps(TideJs *js, const TideProvision *want, json_t *wanted, TideE
 static bool
 update_stream(TideJs *js, const TideProvision *want, json_t *wanted, TideError *err)
 {
-	TideError	local = {0};
+	TideError local = {0};
 
 	if (tide_js_requestf(js, wanted, NULL, &local, "STREAM.UPDATE.%s", want->stream))
 		return true;
@@ -486,11 +491,11 @@ static bool
 complete_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
 				TideStreamState *state, bool *again, TideError *err)
 {
-	json_t	   *config = json_deep_copy(config_of(state));
-	TideBuf		missing;
-	char		memory[sizeof(err->message) / 2];
-	int			changes;
-	bool		ok;
+	json_t *config = json_deep_copy(config_of(state));
+	TideBuf missing;
+	char memory[sizeof(err->message) / 2];
+	int changes;
+	bool ok;
 
 	tide_buf_init_fixed(&missing, memory, sizeof(memory));
 	changes = complete(want, domain, filter, config, &missing);
@@ -500,10 +505,14 @@ complete_stream(TideJs *js, const TideProvision *want, const char *domain, const
 	if (ok && changes > 0 && (!state->ours || !want->allowed))
 	{
 		tide_error(err, TIDE_ERR_CONFIG, "", "stream \"%s\" %s, so it is left as it is; its %s",
-				   want->stream, state->ours ? "may not be changed (\"provision\" is false)" :
-				   "was not made by pg_tide", tide_buf_cstr(&missing));
-		tide_error_hint(err, "Change that setting with the nats command (nats stream edit %s), or name"
-						" another stream.", want->stream);
+				   want->stream,
+				   state->ours ? "may not be changed (\"provision\" is false)"
+							   : "was not made by pg_tide",
+				   tide_buf_cstr(&missing));
+		tide_error_hint(err,
+						"Change that setting with the nats command (nats stream edit %s), or name"
+						" another stream.",
+						want->stream);
 		ok = false;
 	}
 	else if (ok && changes > 0)
@@ -521,8 +530,8 @@ ensure(TideJs *js, const TideProvision *want, const char *domain, const char *fi
 {
 	for (int i = 0; i < TRIES; i++)
 	{
-		TideError	local = {0};
-		bool		again;
+		TideError local = {0};
+		bool again;
 
 		tide_stream_clear(state);
 		if (!tide_stream_load(js, want->stream, state, err))
@@ -534,7 +543,7 @@ ensure(TideJs *js, const TideProvision *want, const char *domain, const char *fi
 				return false;
 			if (!again)
 				return true;
-			continue;			/* read what became of it */
+			continue; /* read what became of it */
 		}
 		if (want->captures[0] == '\0' && domain == NULL)
 			return true;
@@ -554,22 +563,27 @@ ensure(TideJs *js, const TideProvision *want, const char *domain, const char *fi
 			return false;
 		}
 	}
-	return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" keeps being changed by somebody"
-					  " else", want->stream);
+	return tide_error(err, TIDE_ERR_UNAVAILABLE, "",
+					  "stream \"%s\" keeps being changed by somebody"
+					  " else",
+					  want->stream);
 }
 
 bool
 tide_provision_stream(TideJs *js, const TideProvision *want, TideStreamState *state, TideError *err)
 {
 	const char *own = tide_js_domain(js);
-	bool		ok;
+	bool ok;
 
-	*state = (TideStreamState) {0};
+	*state = (TideStreamState){0};
 	if (want->peer_domain != NULL && own != NULL && strcmp(own, want->peer_domain) == 0)
 	{
-		tide_error(err, TIDE_ERR_CONFIG, "", "\"peer_domain\" is \"%s\", which is the JetStream domain"
-				   " of \"%s\" itself", own, tide_nats_url(tide_js_nats(js)));
-		tide_error_hint(err, "peer_domain names the other region's domain; leave it out if both regions"
+		tide_error(err, TIDE_ERR_CONFIG, "",
+				   "\"peer_domain\" is \"%s\", which is the JetStream domain"
+				   " of \"%s\" itself",
+				   own, tide_nats_url(tide_js_nats(js)));
+		tide_error_hint(err,
+						"peer_domain names the other region's domain; leave it out if both regions"
 						" use one server.");
 		return false;
 	}
@@ -585,9 +599,9 @@ bool
 tide_provision_source(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
 					  TideStreamState *state, TideError *err)
 {
-	bool		ok;
+	bool ok;
 
-	*state = (TideStreamState) {0};
+	*state = (TideStreamState){0};
 	pthread_mutex_lock(&provision_lock);
 	ok = ensure(js, want, domain, filter, state, err);
 	pthread_mutex_unlock(&provision_lock);

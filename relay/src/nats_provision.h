@@ -21,26 +21,26 @@
 typedef struct TideProvision
 {
 	const char *stream;
-	char		captures[TIDE_SUBJECT_MAX + 1]; /* subject of this region's own events; "": inbound */
-	const char *reads;			/* subject an inbound pipeline consumes; NULL: outbound */
-	const char *peer_domain;	/* source "reads" from there; NULL: not asked for */
-	bool		allowed;		/* may create and change */
-	int64_t		max_age_ms;		/* 0: unlimited */
-	int64_t		max_bytes;		/* 0 or less: unlimited */
-	int64_t		duplicate_window_ms;
-	int64_t		replicas;
+	char captures[TIDE_SUBJECT_MAX + 1]; /* subject of this region's own events; "": inbound */
+	const char *reads;					 /* subject an inbound pipeline consumes; NULL: outbound */
+	const char *peer_domain;			 /* source "reads" from there; NULL: not asked for */
+	bool allowed;						 /* may create and change */
+	int64_t max_age_ms;					 /* 0: unlimited */
+	int64_t max_bytes;					 /* 0 or less: unlimited */
+	int64_t duplicate_window_ms;
+	int64_t replicas;
 } TideProvision;
 
 /* A stream as STREAM.INFO shows it. */
 typedef struct TideStreamState
 {
-	bool		exists;
-	bool		ours;			/* pg_tide made it */
-	char		created[64];	/* text of the server, tells a stream from its successor */
-	uint64_t	first_seq;
-	uint64_t	last_seq;
-	uint64_t	messages;
-	json_t	   *info;			/* the whole answer; NULL if it does not exist */
+	bool exists;
+	bool ours;		  /* pg_tide made it */
+	char created[64]; /* text of the server, tells a stream from its successor */
+	uint64_t first_seq;
+	uint64_t last_seq;
+	uint64_t messages;
+	json_t *info; /* the whole answer; NULL if it does not exist */
 } TideStreamState;
 
 /* The text of an outbound pipeline's subject template, whichever way it was given. */
@@ -62,7 +62,8 @@ extern bool tide_provision_stream(TideJs *js, const TideProvision *want, TideStr
 extern bool tide_provision_source(TideJs *js, const TideProvision *want, const char *domain,
 								  const char *filter, TideStreamState *state, TideError *err);
 
-extern bool tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err);
+extern bool
+tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err);
 extern void tide_stream_clear(TideStreamState *state);
 
 /* Does the stream get everything that subject matches, by capture or from a source? */
@@ -75,4 +76,4 @@ extern bool tide_stream_sources(const TideStreamState *state, const char *subjec
  */
 extern uint64_t tide_stream_source_lag(const TideStreamState *state, int64_t stale_ms);
 
-#endif							/* TIDE_NATS_PROVISION_H */
+#endif /* TIDE_NATS_PROVISION_H */

@@ -13,4 +13,4 @@
 
 extern const TideSinkOps tide_sink_nats;
 
-#endif							/* TIDE_SINK_NATS_H */
+#endif /* TIDE_SINK_NATS_H */

@@ -13,4 +13,4 @@
 
 extern const TideSourceOps tide_source_nats;
 
-#endif							/* TIDE_SOURCE_NATS_H */
+#endif /* TIDE_SOURCE_NATS_H */

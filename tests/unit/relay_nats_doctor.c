@@ -4,13 +4,9 @@
  *
  * Owns: one case per set-up.  Does not own: how findings are shown.
  */
-#include "nats_test.h"
+#include "nats_pipeline_test.h"
 
 #include "doctor_internal.h"
-#include "nats_api.h"
-#include "nats_peer.h"
-#include "sink_nats.h"
-#include "source_nats.h"
 
 #define OUT                                                                          \
 	"{\"sink_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\"," \
@@ -19,7 +15,6 @@
 	"{\"source_type\":\"nats\",\"url\":\"nats://127.0.0.1:%d\",\"stream\":\"ORDERS\"," \
 	"\"subject\":\"orders.*.%s\",\"durable_name\":\"d\"}"
 
-static TideError err;
 static TideDoctor doctor;
 
 /* Examines the pipeline as the doctor of that region. */
@@ -68,37 +63,6 @@ assert_well(void)
 			fail_msg("%s: %s", f->check, f->message);
 	}
 	assert_non_null(doctor.first);
-}
-
-static void
-api(TestServer *server, const char *op, json_t *body)
-{
-	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
-	TideNats *nats;
-	TideJs *js;
-
-	ASSERT_OK(tide_nats_open(config, "test", NULL, &nats, &err));
-	ASSERT_OK(tide_js_open(nats, NULL, &js, &err));
-	ASSERT_OK(tide_js_request(js, op, body, NULL, &err));
-	tide_js_close(js);
-	tide_nats_close(nats);
-	json_decref(config);
-	json_decref(body);
-}
-
-static void
-two_regions(TestServer *us, TestServer *eu)
-{
-	char more[200];
-	int leaf = test_free_port();
-
-	snprintf(more, sizeof(more), "server_name: us\nleafnodes { listen: \"127.0.0.1:%d\" }\n", leaf);
-	test_server_new(us, "us-east", more);
-	snprintf(more, sizeof(more),
-			 "server_name: eu\nleafnodes { reconnect: 1, remotes: [ { url:"
-			 " \"nats-leaf://127.0.0.1:%d\" } ] }\n",
-			 leaf);
-	test_server_new(eu, "eu-west", more);
 }
 
 static void
@@ -210,31 +174,34 @@ one_jetstream_for_two_regions_is_found(void **state)
 
 /* The tutorial's gateways, with what it takes to make such servers start at all. */
 static void
-gateway_server(TestServer *server, const char *region, int gateway, const char *peer, int peer_gateway)
+gateway_server(TestServer *server, const char *region, int gateway, const char *peer,
+			   int peer_gateway)
 {
-	char		more[900];
-	int			route = test_free_port();
+	char more[900];
+	int route = test_free_port();
 
-	snprintf(more, sizeof(more), "server_name: %s\n"
-			 "cluster { name: \"%s\", listen: \"127.0.0.1:%d\", routes: [ \"nats://127.0.0.1:%d\" ] }\n"
-			 "gateway { name: \"%s\", listen: \"127.0.0.1:%d\", gateways: [ { name: \"%s\","
-			 " urls: [ \"nats://127.0.0.1:%d\" ] } ] }\n", region, region, route, route, region,
-			 gateway, peer, peer_gateway);
+	snprintf(
+		more, sizeof(more),
+		"server_name: %s\n"
+		"cluster { name: \"%s\", listen: \"127.0.0.1:%d\", routes: [ \"nats://127.0.0.1:%d\" ] }\n"
+		"gateway { name: \"%s\", listen: \"127.0.0.1:%d\", gateways: [ { name: \"%s\","
+		" urls: [ \"nats://127.0.0.1:%d\" ] } ] }\n",
+		region, region, route, route, region, gateway, peer, peer_gateway);
 	test_server_new(server, NULL, more);
 }
 
 static bool
 try_create(TestServer *server)
 {
-	json_t	   *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
-	json_t	   *body = json_pack("{s:s, s:[s, s], s:s}", "name", "ORDERS", "subjects",
-								 "orders.*.us-east", "orders.*.eu-west", "storage", "file");
-	TideNats   *nats = NULL;
-	TideJs	   *js = NULL;
-	bool		ok;
+	json_t *config = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server->port));
+	json_t *body = json_pack("{s:s, s:[s, s], s:s}", "name", "ORDERS", "subjects",
+							 "orders.*.us-east", "orders.*.eu-west", "storage", "file");
+	TideNats *nats = NULL;
+	TideJs *js = NULL;
+	bool ok;
 
 	ok = tide_nats_open(config, "test", NULL, &nats, &err) && tide_js_open(nats, NULL, &js, &err) &&
-		tide_js_request(js, "STREAM.CREATE.ORDERS", body, NULL, &err);
+		 tide_js_request(js, "STREAM.CREATE.ORDERS", body, NULL, &err);
 	tide_js_close(js);
 	tide_nats_close(nats);
 	json_decref(config);
@@ -245,11 +212,11 @@ try_create(TestServer *server)
 static void
 a_stream_shared_over_a_gateway_is_found(void **state)
 {
-	TestServer	us;
-	TestServer	eu;
+	TestServer us;
+	TestServer eu;
 	TestPipeline in;
-	int			us_gateway = test_free_port();
-	int			eu_gateway = test_free_port();
+	int us_gateway = test_free_port();
+	int eu_gateway = test_free_port();
 
 	(void) state;
 	gateway_server(&us, "us-east", us_gateway, "eu-west", eu_gateway);

@@ -29,15 +29,31 @@ below(size_t n)
 static TideSlice
 random_text(size_t max)
 {
-	static const char *const bits[] = {"a", "Z", " ", "%", "\"", "\r\n", "\t", ":", "\x7f", "\x01",
-		"\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "%0A", "Nats-Msg-Id", "*", ">", "."};
-	TideBuf		buf;
-	TideSlice	out;
+	static const char *const bits[] = {"a",
+									   "Z",
+									   " ",
+									   "%",
+									   "\"",
+									   "\r\n",
+									   "\t",
+									   ":",
+									   "\x7f",
+									   "\x01",
+									   "\xc3\xa9",
+									   "\xe2\x82\xac",
+									   "\xf0\x9f\x98\x80",
+									   "%0A",
+									   "Nats-Msg-Id",
+									   "*",
+									   ">",
+									   "."};
+	TideBuf buf;
+	TideSlice out;
 
 	tide_buf_init(&buf);
 	for (size_t n = below(max + 1); n > 0; n--)
 		tide_buf_append_str(&buf, bits[below(sizeof(bits) / sizeof(bits[0]))]);
-	out = (TideSlice) {tide_arena_memdup(arena, tide_buf_cstr(&buf), buf.len), buf.len};
+	out = (TideSlice){tide_arena_memdup(arena, tide_buf_cstr(&buf), buf.len), buf.len};
 	tide_buf_free(&buf);
 	return out;
 }
@@ -45,8 +61,8 @@ random_text(size_t max)
 static TideSlice
 json_of(json_t *value)
 {
-	char	   *text = json_dumps(value, JSON_ENCODE_ANY);
-	TideSlice	out = test_slice(arena, text);
+	char *text = json_dumps(value, JSON_ENCODE_ANY);
+	TideSlice out = test_slice(arena, text);
 
 	free(text);
 	json_decref(value);
@@ -62,8 +78,8 @@ json_string_of(TideSlice text)
 static TideEvent
 random_event(void)
 {
-	TideEvent	event = {0};
-	json_t	   *headers = json_object();
+	TideEvent event = {0};
+	json_t *headers = json_object();
 
 	for (size_t n = below(4); n > 0; n--)
 		json_object_set_new(headers, random_text(6).ptr, json_string_of(random_text(20)));
@@ -83,8 +99,9 @@ random_event(void)
 	if (below(3) > 0)
 		event.key = random_text(8);
 	event.headers = json_of(headers);
-	event.payload = json_of(below(2) == 0 ? json_string_of(random_text(50)) :
-							json_pack("[o, {s:b}]", json_string_of(random_text(9)), "x", 1));
+	event.payload = json_of(below(2) == 0
+								? json_string_of(random_text(50))
+								: json_pack("[o, {s:b}]", json_string_of(random_text(9)), "x", 1));
 	event.published_us = 1700000000000000 + rand_r(&seed);
 	event.committed_us = below(2) == 0 ? 0 : event.published_us + 5;
 	return event;
@@ -102,11 +119,11 @@ assert_same(TideSlice a, TideSlice b)
 static natsMsg *
 encode(const TideEvent *event)
 {
-	natsMsg    *msg;
+	natsMsg *msg;
 	TideMessageSize size;
 
-	assert_int_equal(tide_message_encode(event, "us-east", "orders.insert.us-east", NULL, &msg, &size),
-					 NATS_OK);
+	assert_int_equal(
+		tide_message_encode(event, "us-east", "orders.insert.us-east", NULL, &msg, &size), NATS_OK);
 	return msg;
 }
 
@@ -116,11 +133,11 @@ events_come_back_as_they_were(void **state)
 	(void) state;
 	for (int i = 0; i < 20000; i++)
 	{
-		TideEvent	event = random_event();
-		TideEvent	back;
-		natsMsg    *msg = encode(&event);
-		json_t	   *a;
-		json_t	   *b;
+		TideEvent event = random_event();
+		TideEvent back;
+		natsMsg *msg = encode(&event);
+		json_t *a;
+		json_t *b;
 
 		tide_message_decode(msg, &no_ack, &from, arena, &back);
 		assert_same(event.id, back.id);
@@ -150,10 +167,10 @@ values_never_hold_control_bytes(void **state)
 	(void) state;
 	for (int i = 0; i < 2000; i++)
 	{
-		TideEvent	event = random_event();
-		natsMsg    *msg = encode(&event);
+		TideEvent event = random_event();
+		natsMsg *msg = encode(&event);
 		const char **names;
-		int			n;
+		int n;
 
 		assert_int_equal(natsMsgHeader_Keys(msg, &names, &n), NATS_OK);
 		for (int k = 0; k < n; k++)
@@ -183,7 +200,7 @@ header(natsMsg *msg, const char *name)
 static void
 headers_are_cloudevents(void **state)
 {
-	TideEvent	event = {
+	TideEvent event = {
 		.id = {"id-1", 4},
 		.origin = {"us-east", 7},
 		.outbox = {"order_events", 12},
@@ -194,7 +211,7 @@ headers_are_cloudevents(void **state)
 		.headers = {"{\"traceparent\": \"00-ab\", \"Nats-Msg-Id\": \"forged\", \"n\": 1}", 57},
 		.published_us = 1700000000000000,
 	};
-	natsMsg    *msg;
+	natsMsg *msg;
 
 	(void) state;
 	event.headers.len = strlen(event.headers.ptr);
@@ -212,8 +229,8 @@ headers_are_cloudevents(void **state)
 	assert_null(header(msg, "Tide-Committed-At"));
 	natsMsg_Destroy(msg);
 
-	event.headers = (TideSlice) {"{\"event_type\": \"order.placed\"}", 30};
-	event.key = (TideSlice) {NULL, 0};
+	event.headers = (TideSlice){"{\"event_type\": \"order.placed\"}", 30};
+	event.key = (TideSlice){NULL, 0};
 	msg = encode(&event);
 	assert_string_equal(header(msg, "ce-type"), "order.placed");
 	assert_null(header(msg, "ce-subject"));
@@ -228,7 +245,7 @@ headers_are_cloudevents(void **state)
 static natsMsg *
 foreign(const char *subject, const char *body, int len)
 {
-	natsMsg    *msg;
+	natsMsg *msg;
 
 	assert_int_equal(natsMsg_Create(&msg, subject, NULL, body, len), NATS_OK);
 	return msg;
@@ -237,8 +254,8 @@ foreign(const char *subject, const char *body, int len)
 static TideEvent
 decode(natsMsg *msg)
 {
-	TideEvent	event;
-	json_t	   *headers;
+	TideEvent event;
+	json_t *headers;
 
 	tide_message_decode(msg, &no_ack, &from, arena, &event);
 	natsMsg_Destroy(msg);
@@ -253,9 +270,9 @@ decode(natsMsg *msg)
 static bool
 has(TideSlice json, const char *key, const char *value)
 {
-	json_t	   *object = json_loads(json.ptr, 0, NULL);
+	json_t *object = json_loads(json.ptr, 0, NULL);
 	const char *found = json_string_value(json_object_get(object, key));
-	bool		same = found != NULL && strcmp(found, value) == 0;
+	bool same = found != NULL && strcmp(found, value) == 0;
 
 	json_decref(object);
 	return same;
@@ -264,7 +281,7 @@ has(TideSlice json, const char *key, const char *value)
 static void
 foreign_bodies_become_json(void **state)
 {
-	TideEvent	event;
+	TideEvent event;
 
 	(void) state;
 	event = decode(foreign("orders.new", "{\"a\": 1e400}", 12));
@@ -294,8 +311,8 @@ foreign_bodies_become_json(void **state)
 static void
 foreign_headers_are_understood(void **state)
 {
-	TideEvent	event;
-	natsMsg    *msg;
+	TideEvent event;
+	natsMsg *msg;
 
 	(void) state;
 	msg = foreign("x", "1", 1);
@@ -332,10 +349,10 @@ static void
 sourced_messages_keep_their_id(void **state)
 {
 	TideMessageSource elsewhere = {"ORDERS", "asia", "2025-01-01T00:00:00Z"};
-	TideJsAck	ack = {.stream_seq = 7};
-	TideEvent	a;
-	TideEvent	b;
-	natsMsg    *msg = foreign("x.y", "1", 1);
+	TideJsAck ack = {.stream_seq = 7};
+	TideEvent a;
+	TideEvent b;
+	natsMsg *msg = foreign("x.y", "1", 1);
 
 	(void) state;
 	natsMsgHeader_Set(msg, "Nats-Stream-Source", "ORDERS:kZ5CxGvu 42");
@@ -346,7 +363,7 @@ sourced_messages_keep_their_id(void **state)
 	msg = foreign("x.y", "2", 1);
 	natsMsgHeader_Set(msg, "Nats-Stream-Source", "ORDERS:kZ5CxGvu 42");
 	tide_message_decode(msg, &no_ack, &from, arena, &b);
-	assert_string_not_equal(a.id.ptr, b.id.ptr);	/* another stream of that name */
+	assert_string_not_equal(a.id.ptr, b.id.ptr); /* another stream of that name */
 	natsMsg_Destroy(msg);
 }
 
@@ -354,25 +371,27 @@ sourced_messages_keep_their_id(void **state)
 static void
 random_bytes_never_harm(void **state)
 {
-	static const char *const names[] = {"Nats-Msg-Id", "ce-id", "ce-type", "ce-time", "Tide-Origin",
-		"Tide-Entity", "Tide-Op", "Tide-Headers", "Tide-Key", "Tide-Published-At", "x-y"};
+	static const char *const names[] = {"Nats-Msg-Id",		 "ce-id",		 "ce-type",
+										"ce-time",			 "Tide-Origin",	 "Tide-Entity",
+										"Tide-Op",			 "Tide-Headers", "Tide-Key",
+										"Tide-Published-At", "x-y"};
 
 	(void) state;
 	for (int i = 0; i < 20000; i++)
 	{
-		char		body[64];
-		char		value[16];
-		size_t		len = below(sizeof(body));
-		natsMsg    *msg;
-		TideEvent	event;
-		json_t	   *json;
+		char body[64];
+		char value[16];
+		size_t len = below(sizeof(body));
+		natsMsg *msg;
+		TideEvent event;
+		json_t *json;
 
 		for (size_t k = 0; k < len; k++)
 			body[k] = (char) rand_r(&seed);
 		msg = foreign("some.subject", body, (int) len);
 		for (size_t n = below(6); n > 0; n--)
 		{
-			size_t		v = below(sizeof(value) - 1);
+			size_t v = below(sizeof(value) - 1);
 
 			for (size_t k = 0; k < v; k++)
 				value[k] = (char) (1 + rand_r(&seed) % 255);
@@ -381,8 +400,8 @@ random_bytes_never_harm(void **state)
 		}
 		tide_message_decode(msg, &no_ack, &from, arena, &event);
 		assert_true(event.id.len > 0 && event.entity.ptr != NULL && event.op.ptr != NULL);
-		json = json_loads(event.payload.ptr, JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL,
-						  NULL);
+		json = json_loads(event.payload.ptr,
+						  JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
 		assert_non_null(json);
 		json_decref(json);
 		json = json_loads(event.headers.ptr, 0, NULL);

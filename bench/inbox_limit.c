@@ -56,17 +56,17 @@ typedef struct Batch
 	TideArray *arrays[N_ARRAYS];
 } Batch;
 
-#define READ_EVENTS \
+#define READ_EVENTS                                        \
 	"SELECT event_id, entity, op, key, payload, headers, " \
 	"(extract(epoch FROM published_at) * 1000000)::bigint FROM tide.%s ORDER BY seq"
-#define RECEIVE \
+#define RECEIVE                                                                                       \
 	"SELECT tide.inbox_receive($11, 'limit', 1, 'limit-region', $1::text[], $2::text[], $3::text[], " \
 	"$4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::int8[], $10::int8[], NULL)"
-#define CREATE_PLAIN \
-	"DROP TABLE IF EXISTS public.plain_inbox; CREATE TABLE public.plain_inbox (event_id text " \
+#define CREATE_PLAIN                                                                                \
+	"DROP TABLE IF EXISTS public.plain_inbox; CREATE TABLE public.plain_inbox (event_id text "      \
 	"COLLATE \"C\" PRIMARY KEY, origin text, outbox text, entity text, op text, key text, payload " \
 	"jsonb, headers jsonb, published_us int8, committed_us int8)"
-#define INSERT_PLAIN \
+#define INSERT_PLAIN                                                                           \
 	"INSERT INTO public.plain_inbox SELECT * FROM unnest($1::text[], $2::text[], $3::text[], " \
 	"$4::text[], $5::text[], $6::text[], $7::jsonb[], $8::jsonb[], $9::int8[], $10::int8[])"
 
@@ -99,7 +99,8 @@ expect(PGconn *conn, PGresult *res)
 static void
 add(Batch *batch, int array, const PGresult *res, int row, int col)
 {
-	tide_array_add(batch->arrays[array], PQgetisnull(res, row, col) ? NULL : PQgetvalue(res, row, col),
+	tide_array_add(batch->arrays[array],
+				   PQgetisnull(res, row, col) ? NULL : PQgetvalue(res, row, col),
 				   (size_t) PQgetlength(res, row, col));
 }
 

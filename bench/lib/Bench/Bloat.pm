@@ -18,7 +18,7 @@ END
 sub measure
 {
 	my ($us, $eu, $quick) = @_;
-	my $events = $quick ? 20_000 : 1_000_000;
+	my $events = $quick ? 10_000 : 1_000_000;
 	my $topology = Bench::Topology->new('direct', $us, $eu);
 	one($us, 'CREATE EXTENSION IF NOT EXISTS pgstattuple');
 	one($us, "SELECT tide.outbox_set_retention('bench', '5 seconds')");

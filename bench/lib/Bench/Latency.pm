@@ -95,7 +95,7 @@ sub run
 sub measure
 {
 	my ($us, $eu, $quick) = @_;
-	my ($rounds, $seconds) = $quick ? (1, 3) : (3, 12);
+	my ($rounds, $seconds) = $quick ? (1, 2) : (3, 12);
 	my %runs;
 	for my $round (1 .. $rounds)
 	{

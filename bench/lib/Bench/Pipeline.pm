@@ -52,7 +52,7 @@ sub run
 sub measure
 {
 	my ($us, $eu, $quick) = @_;
-	my ($rounds, $events) = $quick ? (1, 20_000) : (3, 300_000);
+	my ($rounds, $events) = $quick ? (1, 10_000) : (3, 300_000);
 	my %runs;
 	for my $round (1 .. $rounds)
 	{

@@ -45,10 +45,11 @@ sub region
 
 sub one { my ($node, $sql) = @_; return $node->safe_psql('postgres', $sql); }
 
+# Numbers come as numbers.
 sub rows
 {
 	my ($node, $sql) = @_;
-	return map { [ split /\|/ ] } split /\n/, one($node, $sql);
+	return map { [ map { /^-?[\d.]+$/ ? $_ + 0 : $_ } split /\|/ ] } split /\n/, one($node, $sql);
 }
 
 sub median

@@ -33,7 +33,8 @@ tide_sd_notify(const char *state)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *) &addr,
+	sent = sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT,
+				  (const struct sockaddr *) &addr,
 				  (socklen_t) (offsetof(struct sockaddr_un, sun_path) + len));
 	close(fd);
 	return sent == (ssize_t) strlen(state);

@@ -17,8 +17,8 @@ typedef struct Scanner
 {
 	const char *p;
 	const char *end;
-	size_t		depth;
-	uint8_t		is_object[TIDE_JSON_MAX_DEPTH / 8];
+	size_t depth;
+	uint8_t is_object[TIDE_JSON_MAX_DEPTH / 8];
 } Scanner;
 
 static bool
@@ -73,7 +73,7 @@ scan_number(Scanner *s)
 static bool
 scan_escape(Scanner *s)
 {
-	s->p++;						/* the backslash */
+	s->p++; /* the backslash */
 	if (s->p >= s->end)
 		return false;
 	if (*s->p == 'u')
@@ -95,7 +95,7 @@ scan_escape(Scanner *s)
 static bool
 scan_string(Scanner *s)
 {
-	s->p++;						/* the opening quote */
+	s->p++; /* the opening quote */
 	while (s->p < s->end && *s->p != '"')
 	{
 		unsigned char c = (unsigned char) *s->p;
@@ -111,7 +111,7 @@ scan_string(Scanner *s)
 			s->p++;
 		else
 		{
-			size_t		n = tide_utf8_sequence(s->p, (size_t) (s->end - s->p));
+			size_t n = tide_utf8_sequence(s->p, (size_t) (s->end - s->p));
 
 			if (n == 0)
 				return false;
@@ -127,7 +127,7 @@ scan_string(Scanner *s)
 static bool
 scan_word(Scanner *s, const char *word)
 {
-	size_t		len = strlen(word);
+	size_t len = strlen(word);
 
 	if ((size_t) (s->end - s->p) < len || memcmp(s->p, word, len) != 0)
 		return false;
@@ -156,7 +156,7 @@ scan_scalar(Scanner *s)
 static bool
 top_is_object(const Scanner *s)
 {
-	size_t		level = s->depth - 1;
+	size_t level = s->depth - 1;
 
 	return (s->is_object[level / 8] >> (level % 8) & 1) != 0;
 }
@@ -164,8 +164,8 @@ top_is_object(const Scanner *s)
 static void
 push(Scanner *s, bool object)
 {
-	size_t		level = s->depth++;
-	uint8_t		bit = (uint8_t) (1u << (level % 8));
+	size_t level = s->depth++;
+	uint8_t bit = (uint8_t) (1u << (level % 8));
 
 	if (object)
 		s->is_object[level / 8] |= bit;
@@ -213,7 +213,7 @@ scan_after_value(Scanner *s)
 static bool
 scan_open(Scanner *s, bool *empty)
 {
-	bool		object = *s->p == '{';
+	bool object = *s->p == '{';
 
 	push(s, object);
 	s->p++;
@@ -231,14 +231,14 @@ scan_open(Scanner *s, bool *empty)
 TideJsonVerdict
 tide_json_check(const char *text, size_t len)
 {
-	Scanner		s;
+	Scanner s;
 
 	s.p = text;
 	s.end = text + len;
 	s.depth = 0;
 	do
 	{
-		bool		complete = true;
+		bool complete = true;
 
 		skip_space(&s);
 		if (s.p >= s.end)
@@ -254,7 +254,8 @@ tide_json_check(const char *text, size_t len)
 			return TIDE_JSON_INVALID;
 		if (complete && !scan_after_value(&s))
 			return TIDE_JSON_INVALID;
-	} while (s.depth > 0);
+	}
+	while (s.depth > 0);
 	skip_space(&s);
 	return s.p == s.end ? TIDE_JSON_VALID : TIDE_JSON_INVALID;
 }
@@ -262,7 +263,7 @@ tide_json_check(const char *text, size_t len)
 char
 tide_json_first(const char *text, size_t len)
 {
-	Scanner		s;
+	Scanner s;
 
 	s.p = text;
 	s.end = text + len;

@@ -17,7 +17,7 @@ typedef enum TideJsonVerdict
 {
 	TIDE_JSON_INVALID,
 	TIDE_JSON_VALID,
-	TIDE_JSON_TOO_DEEP			/* JSON as far as looked at, nested deeper than TIDE_JSON_MAX_DEPTH */
+	TIDE_JSON_TOO_DEEP /* JSON as far as looked at, nested deeper than TIDE_JSON_MAX_DEPTH */
 } TideJsonVerdict;
 
 /* The whole text must be one value; white space around it is fine.  Never recurses. */
@@ -26,4 +26,4 @@ extern TideJsonVerdict tide_json_check(const char *text, size_t len);
 /* First byte of the value ('{', '[', '"', digit ...); 0 if there is only white space. */
 extern char tide_json_first(const char *text, size_t len);
 
-#endif							/* TIDE_JSON_H */
+#endif /* TIDE_JSON_H */

@@ -19,33 +19,33 @@
 
 typedef struct TideHistogram
 {
-	_Atomic uint64_t buckets[TIDE_HISTOGRAM_BUCKETS + 1];	/* last one: +Inf */
+	_Atomic uint64_t buckets[TIDE_HISTOGRAM_BUCKETS + 1]; /* last one: +Inf */
 	_Atomic uint64_t count;
 	_Atomic uint64_t sum_us;
 } TideHistogram;
 
 typedef enum TideCounter
 {
-	TIDE_EVENTS_READ,			/* taken from the source */
-	TIDE_EVENTS_DELIVERED,		/* stored at the sink */
-	TIDE_EVENTS_DEDUPLICATED,	/* the sink had them already */
-	TIDE_EVENTS_ECHOED,			/* of this region's own making, dropped */
-	TIDE_EVENTS_FAILED,			/* dead-lettered */
-	TIDE_EVENTS_RESENT,			/* accepted by a broker but missing at the destination, sent again */
-	TIDE_EVENTS_CONFIRMED,		/* known to be committed at the destination */
+	TIDE_EVENTS_READ,		  /* taken from the source */
+	TIDE_EVENTS_DELIVERED,	  /* stored at the sink */
+	TIDE_EVENTS_DEDUPLICATED, /* the sink had them already */
+	TIDE_EVENTS_ECHOED,		  /* of this region's own making, dropped */
+	TIDE_EVENTS_FAILED,		  /* dead-lettered */
+	TIDE_EVENTS_RESENT,		  /* accepted by a broker but missing at the destination, sent again */
+	TIDE_EVENTS_CONFIRMED,	  /* known to be committed at the destination */
 	TIDE_BATCHES,
-	TIDE_BYTES,					/* payload bytes delivered */
-	TIDE_RETRIES,				/* times the pipeline failed and tried again */
+	TIDE_BYTES,	  /* payload bytes delivered */
+	TIDE_RETRIES, /* times the pipeline failed and tried again */
 	TIDE_N_COUNTERS
 } TideCounter;
 
 typedef enum TideGauge
 {
-	TIDE_G_STATE,				/* index into the pipeline's state table */
-	TIDE_G_OLDEST_UNSENT_US,	/* age of the oldest event not yet delivered */
-	TIDE_G_UNCONFIRMED,			/* events accepted by a broker, not confirmed by a destination */
+	TIDE_G_STATE,			 /* index into the pipeline's state table */
+	TIDE_G_OLDEST_UNSENT_US, /* age of the oldest event not yet delivered */
+	TIDE_G_UNCONFIRMED,		 /* events accepted by a broker, not confirmed by a destination */
 	TIDE_G_IN_FLIGHT,
-	TIDE_G_LAST_DELIVERY_US,	/* wall clock, microseconds since 1970 */
+	TIDE_G_LAST_DELIVERY_US, /* wall clock, microseconds since 1970 */
 	TIDE_N_GAUGES
 } TideGauge;
 
@@ -53,7 +53,7 @@ typedef struct TideMetrics
 {
 	_Atomic uint64_t counters[TIDE_N_COUNTERS];
 	_Atomic int64_t gauges[TIDE_N_GAUGES];
-	TideHistogram commit_to_delivered;	/* publisher's commit until stored at this pipeline's sink */
+	TideHistogram commit_to_delivered; /* publisher's commit until stored at this pipeline's sink */
 } TideMetrics;
 
 static inline void
@@ -74,9 +74,9 @@ extern void tide_histogram_add(TideHistogram *h, int64_t us);
 typedef struct TideMetricsEntry
 {
 	const char *pipeline;
-	const char *direction;		/* "outbox", "inbox", "handler" */
-	const char *state;			/* name of the current state */
-	bool		owned;			/* does this relay own it, or is it the spare? */
+	const char *direction; /* "outbox", "inbox", "handler" */
+	const char *state;	   /* name of the current state */
+	bool owned;			   /* does this relay own it, or is it the spare? */
 	const TideMetrics *metrics;
 } TideMetricsEntry;
 
@@ -84,4 +84,4 @@ typedef struct TideMetricsEntry
 extern void tide_metrics_write(FILE *out, const TideMetricsEntry *entries, size_t n_entries,
 							   const char *region, const char *version);
 
-#endif							/* TIDE_METRICS_H */
+#endif /* TIDE_METRICS_H */

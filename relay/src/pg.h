@@ -41,7 +41,7 @@ extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *
 extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
 						  const int *lengths, const int *formats, TideError *err);
 extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err);
-extern bool tide_pg_pending(const TidePg *pg);	/* started and not finished */
+extern bool tide_pg_pending(const TidePg *pg); /* started and not finished */
 
 /*
  * From now on this connection parses and plans the statement no more.  For the
@@ -54,7 +54,7 @@ extern void tide_pg_error(TidePg *pg, const PGresult *res, TideError *err);
 
 /* Convenience for results: NULL for SQL NULL. */
 extern const char *tide_pg_value(const PGresult *res, int row, int col);
-extern int64_t tide_pg_int64(const PGresult *res, int row, int col);	/* 0 for NULL */
+extern int64_t tide_pg_int64(const PGresult *res, int row, int col); /* 0 for NULL */
 
 /*
  * Builds a one-dimensional array in PostgreSQL's binary format, for use as a
@@ -71,8 +71,9 @@ typedef enum TideArrayType
 extern TideArray *tide_array_new(TideArrayType type, size_t expected);
 extern void tide_array_free(TideArray *array);
 extern void tide_array_reset(TideArray *array);
-extern void tide_array_add(TideArray *array, const char *data, size_t len); /* data NULL: SQL NULL */
+extern void
+tide_array_add(TideArray *array, const char *data, size_t len); /* data NULL: SQL NULL */
 extern void tide_array_add_int8(TideArray *array, int64_t value);
 extern const char *tide_array_data(TideArray *array, int *len); /* completes the header */
 
-#endif							/* TIDE_PG_H */
+#endif /* TIDE_PG_H */

@@ -14,9 +14,9 @@ typedef struct TideStop TideStop;
 
 extern TideStop *tide_stop_new(void);
 extern void tide_stop_free(TideStop *stop);
-extern void tide_stop_request(TideStop *stop);	/* any thread, also a signal handler */
+extern void tide_stop_request(TideStop *stop); /* any thread, also a signal handler */
 extern bool tide_stop_requested(const TideStop *stop);
-extern int	tide_stop_fd(const TideStop *stop); /* readable once stop is requested */
+extern int tide_stop_fd(const TideStop *stop); /* readable once stop is requested */
 /* Sleeps; returns false early if stop is requested meanwhile. */
 extern bool tide_stop_sleep(const TideStop *stop, int ms);
 
@@ -24,4 +24,4 @@ extern bool tide_stop_sleep(const TideStop *stop, int ms);
 extern long long tide_monotonic_ms(void);
 extern long long tide_wall_us(void);
 
-#endif							/* TIDE_STOP_H */
+#endif /* TIDE_STOP_H */

@@ -60,6 +60,21 @@ BEGIN
 END
 $$;
 
+-- A regrole may be null, or the number of a role that is gone.
+CREATE FUNCTION tide._check_role(role regrole) RETURNS void
+	STABLE
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+BEGIN
+	IF role IS NULL OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role) THEN
+		RAISE undefined_object USING
+			MESSAGE = format('role %s does not exist', coalesce(role::text, 'NULL')),
+			HINT = 'Name an existing role.';
+	END IF;
+END
+$$;
+
 -- The relation that belongs to a name: cut to 63 bytes as the server cuts any identifier.
 CREATE FUNCTION tide._relation_name(name text, suffix text) RETURNS name
 	IMMUTABLE STRICT PARALLEL SAFE

@@ -156,15 +156,26 @@ END
 $$;
 COMMENT ON FUNCTION tide.outbox_drop(text, boolean) IS 'drops an outbox with all its events';
 
+CREATE FUNCTION tide._outbox_set_enabled(name text, enabled boolean) RETURNS void
+	LANGUAGE plpgsql
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+DECLARE
+	box tide.outbox := tide._outbox(name);
+BEGIN
+	UPDATE tide.outbox o SET enabled = _outbox_set_enabled.enabled WHERE o.id = box.id;
+END
+$$;
+
 CREATE FUNCTION tide.outbox_enable(name text) RETURNS void
 	LANGUAGE sql SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	AS $$ UPDATE tide.outbox o SET enabled = true WHERE o.id = (tide._outbox(outbox_enable.name)).id $$;
+	AS $$ SELECT tide._outbox_set_enabled(name, true) $$;
 
 CREATE FUNCTION tide.outbox_disable(name text) RETURNS void
 	LANGUAGE sql SECURITY DEFINER
 	SET search_path = pg_catalog, pg_temp
-	AS $$ UPDATE tide.outbox o SET enabled = false WHERE o.id = (tide._outbox(outbox_disable.name)).id $$;
+	AS $$ SELECT tide._outbox_set_enabled(name, false) $$;
 COMMENT ON FUNCTION tide.outbox_disable(text) IS 'makes publishing to the outbox an error; what it holds is still delivered';
 
 CREATE FUNCTION tide.outbox_set_retention(name text, retention interval) RETURNS void
@@ -188,6 +199,7 @@ CREATE FUNCTION tide.outbox_grant_publish(outbox text, role regrole) RETURNS voi
 DECLARE
 	box tide.outbox := tide._outbox(outbox);
 BEGIN
+	PERFORM tide._check_role(role);
 	EXECUTE format('GRANT INSERT ON tide.%I TO %s', tide._relation_name(box.name, '_outbox'), role);
 	EXECUTE format('GRANT USAGE ON SCHEMA tide TO %s', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION tide.outbox_publish(text, text, jsonb, jsonb, text, text), '
@@ -203,6 +215,7 @@ CREATE FUNCTION tide.outbox_revoke_publish(outbox text, role regrole) RETURNS vo
 DECLARE
 	box tide.outbox := tide._outbox(outbox);
 BEGIN
+	PERFORM tide._check_role(role);
 	EXECUTE format('REVOKE INSERT ON tide.%I FROM %s', tide._relation_name(box.name, '_outbox'), role);
 END
 $$;
@@ -362,7 +375,8 @@ BEGIN
 			MESSAGE = 'outboxes can only be maintained in a read committed transaction',
 			HINT = 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED, or call it by itself.';
 	END IF;
-	FOR box IN SELECT * FROM tide.outbox ORDER BY id LOOP
+	-- Transaction ids of a restored outbox say nothing about what is delivered, until outbox_rebase().
+	FOR box IN SELECT * FROM tide.outbox WHERE system_identifier = tide._system_identifier() ORDER BY id LOOP
 		FOR n IN 0..2 LOOP
 			IF n <> box.segment AND box.closed_at[n + 1] + box.retention < clock_timestamp()
 				AND tide._segment_truncate(box, n) THEN

@@ -318,7 +318,7 @@ BEGIN
 END;
 $$;
 
-/* regrole prints a name quoted where it must be, or a bare number if there is no such role. */
+/* regrole prints a name quoted where it must be. */
 CREATE FUNCTION tide._inbox_acl(inbox text, role regrole, command text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -326,10 +326,7 @@ AS $$
 DECLARE
 	box tide.inbox := tide._inbox(inbox);
 BEGIN
-	IF role IS NULL OR NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = role) THEN
-		RAISE EXCEPTION 'role % does not exist', coalesce(role::text, 'NULL')
-			USING ERRCODE = 'undefined_object', HINT = 'Name an existing role.';
-	END IF;
+	PERFORM tide._check_role(role);
 	EXECUTE format(command, tide._inbox_relation(box.name), role);
 END;
 $$;

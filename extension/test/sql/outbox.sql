@@ -116,6 +116,8 @@ RESET ROLE;
 SELECT tide.outbox_grant_publish('box_a', 'regress_tide_one');
 SELECT tide.outbox_grant_publish('box_a', '"regress tide ""odd"" role"');
 SELECT pg_temp.try('SELECT tide.outbox_grant_publish(''box_a'', ''regress_nobody'')');
+SELECT pg_temp.try('SELECT tide.outbox_grant_publish(''box_a'', NULL)');
+SELECT pg_temp.try('SELECT tide.outbox_revoke_publish(''box_a'', ''1'')');
 SET ROLE regress_tide_one;
 SELECT tide.outbox_publish('box_a', 'e', '3') IS NOT NULL AS published;
 SELECT tide.outbox_publish('box_a', '{"older": "form"}'::jsonb, '{}'::jsonb) IS NOT NULL AS published;

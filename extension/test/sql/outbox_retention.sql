@@ -162,6 +162,11 @@ UPDATE tide.outbox SET system_identifier = 1 WHERE name = 'held';
 SELECT pg_temp.try(format('SELECT * FROM tide.outbox_fetch(''held-1'', %s, ''held'', NULL, NULL, NULL, 1, 1)', :epoch));
 SELECT pg_temp.try('SELECT * FROM tide.outbox_unconfirmed(''held'', NULL, ''1:1:'', NULL, NULL, 1)');
 SELECT tide.outbox_publish('held', 'e', '"after the restore"') IS NOT NULL AS published;
+-- Positions and transaction ids do not belong together: nothing is emptied, whatever they look like.
+SELECT tide.position_save('held-1', :epoch, '1000000000:1000000000:', '1000000000:1000000000:');
+SELECT tide.position_save('held-2', (SELECT epoch FROM tide.pipeline WHERE name = 'held-2'), '1000000000:1000000000:', '1000000000:1000000000:');
+SELECT tide._maintain_outboxes();
+SELECT tide._maintain_outboxes();
 SELECT tide.outbox_rebase('held') - 1 = :stored AS all_of_them;
 -- The owner must begin anew; then everything comes again, in the same order.
 SELECT pg_temp.try(format('SELECT * FROM tide.outbox_fetch(''held-1'', %s, ''held'', NULL, NULL, NULL, 1, 1)', :epoch));

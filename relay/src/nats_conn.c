@@ -59,6 +59,17 @@ struct TideNats
 static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 static NatsSlot *free_slots;
 
+/*
+ * At exit libnats frees a list of OpenSSL's that OpenSSL frees, too; the second
+ * one to do so crashes, unless libnats is that one.  Exit handlers run last
+ * come, first served, so libnats must register its own before anybody has used
+ * OpenSSL (libpq does).  Closing what is not open does that and nothing else.
+ */
+static void __attribute__((constructor)) register_exit_handler_first(void)
+{
+	nats_Close();
+}
+
 bool
 tide_nats_init(TideError *err)
 {

@@ -26,7 +26,8 @@ my %OTHER = (us => 'eu', eu => 'us');
 my $json = JSON::PP->new->canonical;
 
 # form: leaf (default), hub, or direct; sink, source: more of the pipelines' configuration (hashes);
-# load: arguments of PgTide::Load; seed; netns, preload, conf as in PgTide::Pair.
+# load: arguments of PgTide::Load; seed; netns, preload, conf as in PgTide::Pair;
+# slow: seconds that each batch takes in the inbox's transaction at most, so that faults hit it often.
 sub new
 {
 	my ($class, %args) = @_;
@@ -40,13 +41,25 @@ sub new
 	{
 		my $node = $self->{region}{$side};
 		$node->safe_psql('postgres', "SELECT tide.outbox_create('$OUTBOX'), tide.inbox_create('$INBOX')");
-		$self->{load}{$side} = PgTide::Load->new(node => $node, outbox => $OUTBOX, %{ $args{load} // {} });
+		$self->{writers}{$side} = PgTide::Load->new(node => $node, outbox => $OUTBOX, %{ $args{load} // {} });
 	}
 	$self->configure($_) for qw(us eu);
+	$self->slow_down($args{slow}) if $args{slow};
 	return $self;
 }
 
-sub load { return $_[0]{load}{ $_[1] }; }
+sub slow_down
+{
+	my ($self, $seconds) = @_;
+	$_->safe_psql('postgres', <<~"END") for values %{ $self->{region} };
+		CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+			'BEGIN PERFORM pg_sleep(random() * $seconds); RETURN NULL; END';
+		CREATE TRIGGER dawdle AFTER INSERT ON tide."${INBOX}_inbox" EXECUTE FUNCTION dawdle();
+		END
+	return;
+}
+
+sub load { return $_[0]{writers}{ $_[1] }; }
 
 # How a relay reaches the database of that side from anywhere.
 sub conninfo
@@ -114,21 +127,21 @@ sub configure
 sub start_load
 {
 	my ($self) = @_;
-	$_->start for values %{ $self->{load} };
+	$_->start for values %{ $self->{writers} };
 	return;
 }
 
 sub tend_load
 {
 	my ($self) = @_;
-	$_->tend for values %{ $self->{load} };
+	$_->tend for values %{ $self->{writers} };
 	return;
 }
 
 sub stop_load
 {
 	my ($self) = @_;
-	$_->stop for values %{ $self->{load} };
+	$_->stop for values %{ $self->{writers} };
 	return;
 }
 
@@ -153,7 +166,7 @@ sub wait_arrivals
 {
 	my ($self, $side, $more, $limit) = @_;
 	my $wanted = $self->arrived($side) + $more;
-	return wait_until(sub { $self->tend_load if $self->{load}{us}{running}; $self->arrived($side) >= $wanted },
+	return wait_until(sub { $self->tend_load if $self->{writers}{us}{running}; $self->arrived($side) >= $wanted },
 		$limit // 60, "$more more events at $side");
 }
 
@@ -166,11 +179,11 @@ sub verdict
 		my $to = $OTHER{$from};
 		my ($source, $dest) = @{ $self->{region} }{ $from, $to };
 		my $took = settle($source, $OUTBOX, $dest, $INBOX, $limit);
-		note sprintf '%s: %s has all %d events of %s after %.1f s', $when, $to, $self->{load}{$from}->count,
+		note sprintf '%s: %s has all %d events of %s after %.1f s', $when, $to, $self->{writers}{$from}->count,
 		  $from, $took // -1;
 		exactly_once($source, $OUTBOX, $dest, $INBOX,
 			"$when: what $from committed is in ${to}'s inbox exactly once");
-		is($self->{load}{$from}->wrong_keys($dest, $INBOX), '', '... and in order per key')
+		is($self->{writers}{$from}->wrong_keys($dest, $INBOX), '', '... and in order per key')
 		  or $self->show_disorder($from, $to);
 	}
 	return;
@@ -183,7 +196,7 @@ sub show_disorder
 	for my $side ($from, $to)
 	{
 		diag("$side: " . $self->{region}{$side}->safe_psql('postgres',
-				'SELECT name, state, state_code, last_error FROM tide.pipelines'));
+				'SELECT to_jsonb(p) FROM tide.pipelines p'));
 	}
 	diag($self->{region}{$to}->safe_psql('postgres', <<~"END"));
 		SELECT key, n, arrival, received_at, event_id FROM (

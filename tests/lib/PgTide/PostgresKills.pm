@@ -88,7 +88,10 @@ sub run
 	plan skip_all => PgTide::Wan->why_not if PgTide::Wan->why_not;
 
 	# Servers wait for standbys only if they could have one.
-	my $pair = PgTide::Faults->new(%args, conf => "wal_level = replica\nmax_wal_senders = 2\n");
+	my $pair = PgTide::Faults->new(
+		%args,
+		slow => 0.05,
+		conf => "wal_level = replica\nmax_wal_senders = 2\n");
 	$pair->start_load;
 	$pair->start_relays;
 	flows_again($pair, 'the start');

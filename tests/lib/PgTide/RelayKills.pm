@@ -21,7 +21,7 @@ sub run
 	my (%args) = @_;
 	plan skip_all => PgTide::Wan->why_not if PgTide::Wan->why_not;
 
-	my $pair = PgTide::Faults->new(form => $args{form});
+	my $pair = PgTide::Faults->new(form => $args{form}, slow => 0.05);
 	$pair->start_load;
 	$pair->start_relays;
 

@@ -19,7 +19,7 @@ RELAY_MAKE = @+$(MAKE) --no-print-directory $(JOBS) -C relay
 COMMON_MAKE = @+$(MAKE) --no-print-directory $(JOBS) -f common/common.mk
 
 .DEFAULT_GOAL := all
-.PHONY: all help extension relay stage tools units install uninstall deps test test-unit test-sql \
+.PHONY: all help extension relay sanitized stage tools units install uninstall deps test test-unit test-sql \
 	test-tap test-versions bench demo lint indent fuzz clean
 
 all: extension relay
@@ -49,6 +49,11 @@ extension: deps-build
 
 relay: deps-build
 	$(RELAY_MAKE)
+
+# The program with sanitizers, for tests/t/003* and 004*.
+sanitized: deps-build
+	$(RELAY_MAKE) SANITIZE=address,undefined
+	$(RELAY_MAKE) SANITIZE=thread
 
 install: all
 	$(EXTENSION_MAKE) install DESTDIR=$(DESTDIR)
@@ -95,7 +100,7 @@ SQL_SUITE = --sql pg $(PG_CONFIG) $(BUILD)/stage extension
 
 test test-unit test-sql test-tap: export WERROR := 1
 
-test: deps-test units stage relay tools
+test: deps-test units stage relay sanitized tools
 	@scripts/run-tests --unit $(UNITS) $(SQL_SUITE) --tap $(TESTS)
 
 test-unit: units stage
@@ -104,7 +109,7 @@ test-unit: units stage
 test-sql: deps-test stage
 	@scripts/run-tests $(SQL_SUITE)
 
-test-tap: deps-test stage relay tools
+test-tap: deps-test stage relay sanitized tools
 	@scripts/run-tests --tap $(TESTS)
 
 test-versions: deps-versions

@@ -13,6 +13,7 @@ use PgTide::Test qw(wait_until);
 
 my $next_port = 9187;
 
+# TIDE_PROGRAM names another build of the program (a sanitized one).
 # name; region (PgTide::Region) or conninfo; netns; http (address:port); args (more arguments); env.
 sub new
 {
@@ -25,7 +26,7 @@ sub new
 		log     => "$ENV{TIDE_DATA}/relay-$args{name}.log",
 		http    => $http,
 		command => [
-			"$ENV{TIDE_TOP}/build/pg_tide", 'relay', '-d', $conninfo, '--http', $http,
+			$ENV{TIDE_PROGRAM} // "$ENV{TIDE_TOP}/build/pg_tide", 'relay', '-d', $conninfo, '--http', $http,
 			@{ $args{args} // [] }
 		]);
 	return $self;
@@ -55,11 +56,10 @@ sub get
 	my @command =
 	  PgTide::Process::in_netns($self->{netns}, $^X, '-e', $program, "http://$self->{http}$path");
 	open my $pipe, '-|', @command or die "$command[0]: $!";
-	my $status = <$pipe> // 0;
+	chomp(my $status = <$pipe> // 0);
 	local $/;
 	my $body = <$pipe> // '';
 	close $pipe;
-	chomp $status;
 	return ($status, $body);
 }
 

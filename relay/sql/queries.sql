@@ -37,6 +37,12 @@ SELECT 1;
 -- name: maintain
 SELECT tide.maintain();
 
+-- In microseconds.
+-- name: lags
+SELECT name, (EXTRACT(epoch FROM lag) * 1000000)::bigint
+FROM tide.pipelines
+WHERE enabled AND lag IS NOT NULL;
+
 -- Pipelines.
 
 -- name: position_get

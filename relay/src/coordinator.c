@@ -115,6 +115,7 @@ tide_coordinator_free(TideCoordinator *coord)
 {
 	if (coord == NULL)
 		return;
+	tide_maintenance_stop(coord->maintenance); /* it reports into the slots */
 	while (coord->slots != NULL)
 	{
 		Slot *slot = coord->slots;
@@ -122,7 +123,6 @@ tide_coordinator_free(TideCoordinator *coord)
 		coord->slots = slot->next;
 		free_slot(slot);
 	}
-	tide_maintenance_stop(coord->maintenance);
 	tide_pg_close(coord->pg);
 	tide_stop_free(coord->stop);
 	tide_stop_free(coord->abort);
@@ -480,6 +480,7 @@ static bool
 serve(TideCoordinator *coord, TideError *err)
 {
 	int pause = RECONNECT_FIRST_MS;
+	char told[sizeof(err->message)] = "";
 
 	while (!tide_stop_requested(coord->stop))
 	{
@@ -487,12 +488,16 @@ serve(TideCoordinator *coord, TideError *err)
 		atomic_store(&coord->turned_ms, tide_monotonic_ms());
 		if (coord->pg == NULL && !connect_home(coord, err))
 		{
-			tide_log_error(TIDE_LOG_WARN, err, "the home database can't be used; trying again");
+			/* The same trouble is told once. */
+			tide_log_error(strcmp(told, err->message) == 0 ? TIDE_LOG_DEBUG : TIDE_LOG_WARN, err,
+						   "the home database can't be used; trying again");
+			memcpy(told, err->message, sizeof(told));
 			(void) tide_stop_sleep(coord->stop, pause);
 			pause = pause * 2 < RECONNECT_MAX_MS ? pause * 2 : RECONNECT_MAX_MS;
 			continue;
 		}
 		pause = RECONNECT_FIRST_MS;
+		told[0] = '\0';
 		if (turn(coord, err))
 		{
 			pause_between_turns(coord);
@@ -544,12 +549,27 @@ say_goodbye(TideCoordinator *coord)
 	}
 }
 
+/* From the maintenance thread. */
+static void
+take_lag(void *arg, const char *pipeline, int64_t lag_us)
+{
+	TideCoordinator *coord = arg;
+
+	pthread_mutex_lock(&coord->lock);
+	for (Slot *slot = coord->slots; slot != NULL; slot = slot->next)
+	{
+		if (slot->pipeline != NULL && strcmp(slot->name, pipeline) == 0)
+			tide_pipeline_set_lag(slot->pipeline, lag_us);
+	}
+	pthread_mutex_unlock(&coord->lock);
+}
+
 bool
 tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
 	bool ok;
 
-	coord->maintenance = tide_maintenance_start(coord->opts->conninfo);
+	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, take_lag, coord);
 	ok = serve(coord, err);
 	tide_log(TIDE_LOG_INFO, "stopping: finishing what is in flight");
 	ok = drain(coord, err) && ok;

@@ -13,25 +13,57 @@
 #include "queries.h"
 
 #define INTERVAL_MS 2000
+#define MAX_PAUSE_MS 30000
 
 struct TideMaintenance
 {
 	const char *conninfo;
+	TideLagReport report;
+	void *arg;
 	TideStop *stop;
 	pthread_t thread;
 };
 
 static bool
+report_lags(TideMaintenance *maintenance, TidePg *pg, TideError *err)
+{
+	PGresult *res;
+
+	if (!tide_pg_exec(pg, tide_q_lags, 0, NULL, &res, err))
+		return false;
+	for (int row = 0; row < PQntuples(res); row++)
+		maintenance->report(maintenance->arg, PQgetvalue(res, row, 0), tide_pg_int64(res, row, 1));
+	PQclear(res);
+	return true;
+}
+
+/* Looking for the oldest of a million undelivered events takes its time: a tenth of ours at most. */
+static int
+pause_after(long long took_ms)
+{
+	if (took_ms * 9 < INTERVAL_MS)
+		return INTERVAL_MS;
+	return took_ms * 9 < MAX_PAUSE_MS ? (int) took_ms * 9 : MAX_PAUSE_MS;
+}
+
+static bool
 maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 {
 	TidePg *pg;
+	long long took;
 	bool ok;
 
 	if (!tide_pg_open(maintenance->conninfo, "maintenance", maintenance->stop, &pg, err))
 		return false;
 	do
-		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err);
-	while (ok && tide_stop_sleep(maintenance->stop, INTERVAL_MS));
+	{
+		long long start = tide_monotonic_ms();
+
+		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err) &&
+			 report_lags(maintenance, pg, err);
+		took = tide_monotonic_ms() - start;
+	}
+	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));
 	tide_pg_close(pg);
 	return ok;
 }
@@ -59,11 +91,13 @@ maintenance_thread(void *arg)
 }
 
 TideMaintenance *
-tide_maintenance_start(const char *conninfo)
+tide_maintenance_start(const char *conninfo, TideLagReport report, void *arg)
 {
 	TideMaintenance *maintenance = tide_zalloc(sizeof(*maintenance));
 
 	maintenance->conninfo = conninfo;
+	maintenance->report = report;
+	maintenance->arg = arg;
 	maintenance->stop = tide_stop_new();
 	if (pthread_create(&maintenance->thread, NULL, maintenance_thread, maintenance) == 0)
 		return maintenance;

@@ -96,6 +96,12 @@ tide_pipeline_metrics(const TidePipeline *pipeline)
 	return &pipeline->metrics;
 }
 
+void
+tide_pipeline_set_lag(TidePipeline *pipeline, int64_t lag_us)
+{
+	tide_gauge(&pipeline->metrics, TIDE_G_OLDEST_UNSENT_US, lag_us);
+}
+
 const TidePipelineSpec *
 tide_pipeline_spec(const TidePipeline *pipeline)
 {

@@ -67,6 +67,8 @@ extern void tide_pipeline_free(TidePipeline *pipeline);
 extern TidePipelineState tide_pipeline_state(const TidePipeline *pipeline);
 extern bool tide_pipeline_was_open(const TidePipeline *pipeline);
 extern const TideMetrics *tide_pipeline_metrics(const TidePipeline *pipeline);
+/* For its metrics: how old the oldest event is that it has not delivered.  From any thread. */
+extern void tide_pipeline_set_lag(TidePipeline *pipeline, int64_t lag_us);
 extern const TidePipelineSpec *tide_pipeline_spec(const TidePipeline *pipeline);
 
 /*

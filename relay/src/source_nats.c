@@ -739,6 +739,7 @@ nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError 
 			return false;
 		if (batch->n_events > 0)
 		{
+			tide_count(src->info->metrics, TIDE_EVENTS_READ, batch->n_events);
 			set_position(src, batch);
 			return true;
 		}

@@ -28,8 +28,9 @@
 #include "pipeline.h"
 #include "queries.h"
 
-#define POLL_MS 300
-#define EVICT_MS 1500 /* tide.relay_evict() checks the same */
+#define POLL_MS 200
+#define EVICT_MS 1500		/* tide.relay_evict() checks the same */
+#define EVICTED_WAIT_MS 300 /* how long an ended session may take to let go of its locks */
 #define RECONNECT_FIRST_MS 100
 #define RECONNECT_MAX_MS 2000
 #define LIVE_MS 10000
@@ -299,17 +300,32 @@ start_pipeline(TideCoordinator *coord, Slot *slot, const Row *row, TideError *er
 	return true;
 }
 
+/* Becomes the owner as soon as the ended session has let go; another relay may be faster. */
+static bool
+acquire_evicted(TideCoordinator *coord, Slot *slot, TideError *err)
+{
+	long long end = tide_monotonic_ms() + EVICTED_WAIT_MS;
+
+	do
+	{
+		if (!acquire(coord, slot, err))
+			return false;
+	}
+	while (slot->epoch == 0 && tide_monotonic_ms() < end && tide_stop_sleep(coord->stop, 20));
+	return true;
+}
+
 /* Takes a pipeline that should run and is nobody's, or whose owner is silent. */
 static bool
 claim(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 {
 	bool held = row->holder_pid != NULL && strtoll(row->holder_pid, NULL, 10) != coord->backend_pid;
+	bool silent = held && row->holder_idle_ms > EVICT_MS;
 
-	if (held && row->holder_idle_ms > EVICT_MS && !evict(coord, row, err))
-		return false;
-	if (held && row->holder_idle_ms <= EVICT_MS)
+	if (held && !silent)
 		return true;
-	if (!acquire(coord, slot, err))
+	if (silent ? !evict(coord, row, err) || !acquire_evicted(coord, slot, err)
+			   : !acquire(coord, slot, err))
 		return false;
 	return slot->epoch == 0 || start_pipeline(coord, slot, row, err);
 }

@@ -21,6 +21,7 @@
 #define TRIES 6
 #define PLACEHOLDER "tide-placeholder"
 #define NS_PER_MS INT64_C(1000000)
+#define NS_PER_US 1000
 
 static pthread_mutex_t provision_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -116,6 +117,8 @@ state_fill(TideStreamState *state, json_t *info)
 	state->first_seq = tide_js_u64(numbers, "first_seq");
 	state->last_seq = tide_js_u64(numbers, "last_seq");
 	state->messages = tide_js_u64(numbers, "messages");
+	state->duplicate_window_us = (int64_t) (tide_js_u64(config_of(state), "duplicate_window") /
+											NS_PER_US);
 	description = json_string_value(json_object_get(config_of(state), "description"));
 	state->ours = description != NULL &&
 				  strncmp(description, TIDE_NATS_MADE_BY, strlen(TIDE_NATS_MADE_BY)) == 0;

@@ -40,7 +40,8 @@ typedef struct TideStreamState
 	uint64_t first_seq;
 	uint64_t last_seq;
 	uint64_t messages;
-	json_t *info; /* the whole answer; NULL if it does not exist */
+	int64_t duplicate_window_us; /* for how long it remembers what it has */
+	json_t *info;				 /* the whole answer; NULL if it does not exist */
 } TideStreamState;
 
 /* The text of an outbound pipeline's subject template, whichever way it was given. */

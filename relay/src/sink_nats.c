@@ -51,6 +51,7 @@ struct TideSink
 	TideBuf subject;
 	TideBuf scratch;
 
+	int64_t trust_us; /* younger events are recognised by the stream if it has them */
 	size_t max_in_flight;
 	size_t window; /* grows to max_in_flight */
 	size_t round;  /* answers until the window doubles */
@@ -112,6 +113,7 @@ open_stream(TideSink *sink, TideError *err)
 	if (!tide_js_open(sink->nats, tide_nats_opt(info->config, "domain"), &sink->js, err) ||
 		!tide_provision_stream(sink->js, &sink->want, &state, err))
 		return false;
+	sink->trust_us = state.duplicate_window_us / 2;
 	tide_stream_clear(&state);
 	return tide_who_serve(sink->nats, sink->want.stream, info->region, tide_js_domain(sink->js),
 						  sink->want.captures, err);
@@ -217,10 +219,23 @@ render_subject(TideSink *sink, TideEvent *event)
 }
 
 /*
- * An event that a destination lacks although a stream once took it: under the
- * same id the stream would call it a duplicate and drop it, and so would
- * streams that source it.  Inboxes know it by ce-id.
+ * May the stream take this message id for a duplicate although it is to be
+ * stored, or have forgotten that it is one?
+ *
+ * - An event that a destination lacks although a stream once took it would be
+ *   dropped under the same id.
+ * - An old event may have been published before, for longer ago than the stream
+ *   remembers.  Then it is stored twice, and a stream of another region that
+ *   gets both copies at once, after a cut, stops sourcing at the second: the
+ *   server tries the same one again and again until its own memory fades.
  */
+static bool
+needs_own_id(const TideSink *sink, const TideEvent *event)
+{
+	return sink->batch->again || tide_wall_us() - event->published_us > sink->trust_us;
+}
+
+/* Another message id for such an event.  Inboxes know it by ce-id. */
 static natsStatus
 mark_again(natsMsg *msg, const TideEvent *event)
 {
@@ -253,7 +268,7 @@ publish_one(TideSink *sink, size_t i, TideError *err)
 							&size);
 	if (s == NATS_OK)
 		s = natsMsgHeader_Set(msg, "Nats-Expected-Stream", sink->want.stream);
-	if (s == NATS_OK && sink->batch->again)
+	if (s == NATS_OK && needs_own_id(sink, event))
 		s = mark_again(msg, event);
 	if (s == NATS_OK)
 	{

@@ -8,7 +8,7 @@ use strict;
 use warnings;
 
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 use PgTide::Faults;
 use PgTide::Test qw(wait_until);
@@ -33,32 +33,66 @@ sub settled_arrivals
 	return %now;
 }
 
+# A relay killed after it has published and before it could write that down, that comes back when
+# the stream has forgotten, too, what it has: so the same events get into the stream again.
+sub forget
+{
+	my ($pair, $side) = @_;
+	my $node = $pair->{region}{$side};
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN; LOCK TABLE tide.position_0, tide.position_1 IN SHARE MODE');
+	my $waits = wait_until(
+		sub {
+			$pair->tend_load;
+			return $node->safe_psql('postgres', <<~'END') > 0;
+				SELECT count(*) FROM pg_stat_activity
+				WHERE wait_event_type = 'Lock' AND query LIKE '%tide.position_save%' AND usename = 'relay'
+				END
+		},
+		30,
+		"the relay of $side to save its position");
+	ok(defined $waits, "$side: published and not written down");
+	$pair->relay($side)->kill9;
+	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'relay'});
+	$session->quit;
+	return;
+}
+
 sub cut
 {
 	my ($pair, $how, $cut, $heal) = @_;
 	my $wan = $pair->wan;
 	$cut->($wan);
 	my %before = settled_arrivals($pair);
-	my $start = Time::HiRes::time();
-	$pair->load($_)->wait_for($EACH_SIDE) for qw(us eu);
-
-	# Relays that forget what they have sent, and send again what the stream has forgotten, too.
+	my $start = time;
 	if (!$pair->{direct})
 	{
-		sleep $WINDOW;
-		for my $side (qw(us eu))
-		{
-			$pair->relay($side)->kill9;
-			$pair->start_relay($side, wait => 0);
-		}
+		forget($pair, $_) for qw(us eu);
+		sleep $WINDOW + 1;
+		$pair->start_relay($_) for qw(us eu);
 	}
-	my $left = $CUT - (Time::HiRes::time() - $start);
+	$pair->load($_)->wait_for($EACH_SIDE) for qw(us eu);
+	my $left = $CUT - (time - $start);
 	sleep $left if $left > 0;
 	my %after = map { $_ => $pair->arrived($_) } qw(us eu);
 	$heal->($wan);
 	my @stuck = grep { !defined $pair->wait_arrivals($_, 2 * $EACH_SIDE, $PgTide::Test::HEAL_LIMIT) } qw(us eu);
 	is("@stuck", '', "$how: events flow both ways after it");
 	return (\%before, \%after);
+}
+
+# That events really came twice to a region, and were dropped there.
+sub came_twice
+{
+	my ($pair, $how) = @_;
+	return if $pair->{direct};
+	for my $side (qw(us eu))
+	{
+		my $name = 'pg_tide_events_deduplicated_total';
+		ok(defined wait_until(sub { $pair->relay($side)->metric($name, qr/pipeline="in"/) > 0 }, 30, "duplicates at $side"),
+			"$how: events came twice to $side and were dropped");
+	}
+	return;
 }
 
 sub run
@@ -80,6 +114,7 @@ sub run
 	{
 		my ($before, $after) = cut($pair, @$case);
 		is_deeply($after, $before, "$case->[0]: nothing passes");
+		came_twice($pair, $case->[0]);
 	}
   SKIP:
 	{

@@ -9,6 +9,7 @@ use strict;
 use warnings;
 
 use Bench::Util qw(one relay_of);
+use File::Path qw(remove_tree);
 use PgTide::Nats;
 use PgTide::Test qw(wait_until);
 
@@ -29,6 +30,7 @@ sub _brokers
 {
 	my ($self) = @_;
 	my $common = sub { "server_name: nats-$_[0]\nlisten: 127.0.0.1:$_[1]\njetstream { store_dir: data, domain: $_[2] }\n" };
+	remove_tree("$ENV{TIDE_DATA}/nats-us", "$ENV{TIDE_DATA}/nats-eu");    # no streams of the round before
 	$self->{nats} = {
 		us => PgTide::Nats->new(
 			name => 'us', url => 'nats://127.0.0.1:4222',

@@ -214,6 +214,23 @@ tide_stream_sources(const TideStreamState *state, const char *subject)
 	return has_source(config_of(state), NULL, subject);
 }
 
+bool
+tide_stream_touches(const TideStreamState *state, const char *subject)
+{
+	json_t *sources = json_object_get(config_of(state), "sources");
+	size_t i;
+	json_t *source;
+
+	if (captured_overlap(config_of(state), subject) != NULL)
+		return true;
+	json_array_foreach (sources, i, source)
+	{
+		if (tide_subject_overlaps(source_filter(source), subject))
+			return true;
+	}
+	return false;
+}
+
 uint64_t
 tide_stream_source_lag(const TideStreamState *state, int64_t stale_ms)
 {

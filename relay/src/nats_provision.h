@@ -71,6 +71,9 @@ extern void tide_stream_clear(TideStreamState *state);
 extern bool tide_stream_captures(const TideStreamState *state, const char *subject);
 extern bool tide_stream_sources(const TideStreamState *state, const char *subject);
 
+/* Does it get anything at all that subject matches? */
+extern bool tide_stream_touches(const TideStreamState *state, const char *subject);
+
 /*
  * How many messages the sources have not brought yet, as far as known; at least
  * 1 if one of them was not heard of for stale_ms.

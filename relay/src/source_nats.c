@@ -52,7 +52,7 @@ struct TideSource
 	TideProvision want;
 	TideConsumerWant consumer;
 	char created[64];		 /* of the stream */
-	bool waiting;			 /* there is no stream yet */
+	bool waiting;			 /* there is no stream yet that gets any of our subject */
 	TideConsumerPlace place; /* where the consumer stands; exact: gaps are errors */
 
 	natsSubscription *messages;	 /* <inbox>.pull.* */
@@ -67,7 +67,8 @@ struct TideSource
 	long long heard_at;
 
 	TideWho *who;
-	bool fed; /* the stream captures or sources our subject */
+	bool fed;	  /* the stream captures or sources all of our subject */
+	bool touched; /* ... or at least some of it */
 	int who_pause_ms;
 	long long who_at;
 	long long look_at;
@@ -79,6 +80,16 @@ static void nats_source_close(TideSource *src);
 /*
  * The stream
  */
+
+static void
+note_stream(TideSource *src, const TideStreamState *state)
+{
+	const char *subject = src->want.reads;
+
+	src->fed = state->exists &&
+			   (tide_stream_captures(state, subject) || tide_stream_sources(state, subject));
+	src->touched = state->exists && tide_stream_touches(state, subject);
+}
 
 /* What of the subject wanted does that region publish?  NULL: nothing we could name. */
 static const char *
@@ -106,7 +117,7 @@ follow_answer(TideSource *src, const TideWhoAnswer *answer, TideError *err)
 			 "stream \"%s\" sources \"%s\" from domain \"%s\", where region \"%s\""
 			 " publishes it",
 			 src->want.stream, filter, answer->domain, answer->region);
-	src->fed = true;
+	note_stream(src, &state);
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
 	tide_stream_clear(&state);
 	return true;
@@ -150,10 +161,9 @@ look_at_stream(TideSource *src, bool *exists, TideError *err)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "stream \"%s\" was deleted and made again",
 						  src->want.stream);
 	}
+	note_stream(src, &state);
 	if (state.exists)
 	{
-		src->fed = tide_stream_captures(&state, src->want.reads) ||
-				   tide_stream_sources(&state, src->want.reads);
 		if (tide_stream_source_lag(&state, STALE_SOURCE_MS) > 0)
 			src->distrust_until = tide_monotonic_ms() + SETTLE_MS;
 	}
@@ -228,18 +238,21 @@ begin(TideSource *src, TideError *err)
 
 	if (!tide_provision_stream(src->js, &src->want, &state, err))
 		return false;
-	src->fed = state.exists && (tide_stream_captures(&state, src->want.reads) ||
-								tide_stream_sources(&state, src->want.reads));
+	note_stream(src, &state);
 	if (!src->fed)
 	{
 		tide_stream_clear(&state);
 		if (!ask_who(src, err) || !poll_answers(src, src->who_pause_ms, err) ||
 			!tide_stream_load(src->js, src->want.stream, &state, err))
 			return false;
+		note_stream(src, &state);
 	}
-	src->waiting = !state.exists;
+	src->waiting = !src->touched;
 	if (src->waiting)
+	{
+		tide_stream_clear(&state);
 		return true;
+	}
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
 	ok = load_position(src, &state, &after, err) &&
 		 tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
@@ -313,8 +326,8 @@ nats_source_open(const TidePipelineInfo *info, TideSource **out, TideError *err)
 	}
 	if (src->waiting)
 		tide_log(TIDE_LOG_INFO,
-				 "stream \"%s\" does not exist yet and no region said that it publishes"
-				 " \"%s\": waiting",
+				 "stream \"%s\" does not get \"%s\" yet and no region said that it publishes that:"
+				 " waiting",
 				 src->want.stream, src->want.reads);
 	*out = src;
 	return true;
@@ -698,7 +711,7 @@ do_chores(TideSource *src, TideError *err)
 	}
 	if (!src->fed && !poll_answers(src, 0, err))
 		return false;
-	return !src->waiting || !(src->fed || exists) || begin(src, err);
+	return !src->waiting || !src->touched || begin(src, err);
 }
 
 /*

@@ -48,7 +48,7 @@ make_batch(TideBatch *batch, const char *region, int first, int n)
 		event->payload = test_slice(batch->arena,
 									tide_arena_printf(batch->arena, "{\"n\": %d}", i));
 		event->headers = test_slice(batch->arena, "{}");
-		event->published_us = 1700000000000000 + i;
+		event->published_us = tide_wall_us();
 	}
 }
 

@@ -72,6 +72,56 @@ finds_the_other_region_by_itself(void **state)
 	test_server_free(&eu);
 }
 
+/* The region's own stream is there, the other region is not: that is no failure. */
+static void
+waits_for_a_region_that_is_not_there_yet(void **state)
+{
+	TestServer us;
+	TestServer eu;
+	TestPipeline out;
+	TestPipeline back;
+	TestPipeline in;
+	TideSink *sink;
+	TideSink *back_sink;
+	TideSource *source = NULL;
+	TideBatch *batch = tide_batch_new();
+	long long began;
+	int turns = 0;
+
+	(void) state;
+	test_home_clear();
+	two_regions(&us, &eu);
+	test_pipeline(&out, "pub", "us-east", "order_events", SINK_CONFIG, us.port,
+				  "orders.{op}.us-east");
+	test_pipeline(&back, "pub", "eu-west", "order_events", SINK_CONFIG, eu.port,
+				  "orders.{op}.eu-west");
+	test_pipeline(&in, "sub", "eu-west", "replicated", SOURCE_CONFIG, eu.port, "orders.*.us-east",
+				  "eu");
+	back_sink = open_sink(&back);
+	ASSERT_OK(tide_source_nats.open(&in.info, &source, &err));
+	began = tide_monotonic_ms();
+	while (tide_monotonic_ms() - began < 2500)
+	{
+		ASSERT_OK(receive(source, batch, 100));
+		turns++;
+	}
+	assert_in_range(turns, 15, 26); /* it waits, and does so without being busy */
+	sink = open_sink(&out);
+	make_batch(batch, "us-east", 0, 100);
+	ASSERT_OK(deliver(sink, batch));
+	receive_until(source, batch, 100, 20000);
+	assert_complete_and_ordered(100);
+	tide_source_nats.close(source);
+	tide_sink_nats.close(sink);
+	tide_sink_nats.close(back_sink);
+	tide_batch_free(batch);
+	test_pipeline_free(&in);
+	test_pipeline_free(&back);
+	test_pipeline_free(&out);
+	test_server_free(&us);
+	test_server_free(&eu);
+}
+
 /* Servers before 2.10 refuse that in one step; nothing may be lost or refused meanwhile. */
 static void
 changes_streams_that_have_both(void **state)
@@ -233,6 +283,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(finds_the_other_region_by_itself),
+		cmocka_unit_test(waits_for_a_region_that_is_not_there_yet),
 		cmocka_unit_test(changes_streams_that_have_both),
 		cmocka_unit_test(sources_from_the_peer_domain_named),
 		cmocka_unit_test(tells_what_the_inbox_has),

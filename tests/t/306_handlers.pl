@@ -111,6 +111,22 @@ sub test_poison
 	return;
 }
 
+# An event that fails a few times and then works: the later ones of its key wait for it, the others do not.
+sub test_flaky
+{
+	make('flaky', max_attempts => 9, backoff_base => '400 ms');
+	$duo->sql('eu', 'CREATE SEQUENCE tries');
+	handler('flaky', q{IF payload ->> 'n' = '4' AND nextval('tries') < 4 THEN RAISE EXCEPTION 'not yet'; END IF; } . sprintf $insert, 'flaky');
+	publish('flaky', 60, 3);
+	ok(defined $duo->wait_value('eu', q{SELECT count(*) FROM tide.flaky_inbox WHERE processed_at IS NOT NULL AND key <> 'K1'}, 40), 'flaky: other keys go on');
+	is($duo->sql('eu', q{SELECT count(*) FROM done_flaky WHERE key = 'K1'}), 1, '... its own waits behind it');
+	ok(defined $duo->wait_value('eu', q{SELECT count(*) FROM tide.flaky_inbox WHERE processed_at IS NOT NULL}, 60), '... until it works');
+	once_and_in_order('flaky', 'flaky');
+	is($duo->sql('eu', q{SELECT attempts FROM tide.flaky_inbox WHERE payload = '{"n": 4}'}), 4, '... at the fourth attempt');
+	is($duo->sql('eu', 'SELECT count(*) FROM tide.dead_letters'), 0, '... and nothing was given up');
+	return;
+}
+
 # What a handler does that fails is undone with it; what fails only at commit, too.
 sub test_atomic
 {
@@ -195,6 +211,7 @@ sub test_dropped
 $duo->start_relays;
 test_plain();
 test_poison();
+test_flaky();
 test_atomic();
 test_kill();
 test_change();

@@ -58,11 +58,14 @@ CREATE VIEW tide.pipelines AS
  * Keeps house.  Every relay calls it now and then; one session at a time
  * works, the others return at once with {"busy": true}.  A part that fails is
  * reported and does not keep the others from their work.  Exclusive locks are
- * taken last, as they last until the end of the transaction.
+ * taken last, as they last until the end of the transaction.  Whatever somebody
+ * else has locked is left for the next time: waiting for it, with what is locked
+ * here, could end in a deadlock, and the other one might be the victim.
  */
 CREATE FUNCTION tide.maintain() RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
 AS $$
 DECLARE
 	part text;

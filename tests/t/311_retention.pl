@@ -123,6 +123,22 @@ sub test_slow_publisher
 	return;
 }
 
+# Somebody drops several things in one transaction while house is kept: they get them, not a deadlock.
+sub test_drop
+{
+	$duo->sql('us', q{SELECT tide.outbox_create('useless', '1 second'), tide.inbox_create('useless'), tide.outbox_publish('useless', 'e', '{}')});
+	my $dropper = $duo->node->background_psql('us', on_error_stop => 0);
+	$dropper->query('BEGIN');
+	$dropper->query(q{SELECT tide.outbox_drop('useless')});
+	sleep 3;    # maintenance has come across it
+	$dropper->query(q{SELECT tide.inbox_drop('useless')});
+	$dropper->query('COMMIT');
+	$dropper->quit;
+	is($duo->sql('us', q{SELECT count(*) FROM tide.outbox WHERE name = 'useless'}), 0, 'an outbox and an inbox dropped in one transaction are gone');
+	unlike(PostgreSQL::Test::Utils::slurp_file($duo->node->logfile), qr/deadlock detected/, '... and nobody met a deadlock');
+	return;
+}
+
 $duo->sql('us', q{CREATE EXTENSION pgstattuple; SELECT tide.outbox_create('straight', '1 second'), tide.outbox_create('nats', '1 second')});
 $duo->sql('eu', q{SELECT tide.inbox_create('straight'), tide.inbox_create('nats')});
 $duo->direct('us', 'straight', 'straight', 'eu', 'straight');
@@ -132,5 +148,6 @@ $duo->start_relays;
 test_flow();
 test_kept();
 test_slow_publisher();
+test_drop();
 is_deeply($duo->stop_relays, { us => 0, eu => 0 }, 'both relays end with status 0');
 done_testing();

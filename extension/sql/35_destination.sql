@@ -63,6 +63,44 @@ $$;
 COMMENT ON FUNCTION tide.relay_forget_destination(text, text) IS
 	'stops waiting for a region that is gone for good; false: it was not waited for';
 
+/*
+ * What keeps a pipeline's accepted events until destinations have them: a
+ * stream, and when it was created.  Called with another name than the one
+ * remembered, relay_store() answers with that one and remembers nothing yet:
+ * the relay goes back to what is confirmed and calls again, which settles it.
+ * So a relay that dies in between finds the same answer.
+ */
+CREATE TABLE tide.pipeline_store
+(
+	pipeline_id	int PRIMARY KEY REFERENCES tide.pipeline ON DELETE CASCADE,
+	store		text NOT NULL,
+	pending		text			-- the new one that was answered about
+);
+
+CREATE FUNCTION tide.relay_store(pipeline text, epoch bigint, store text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pipe_id int := tide._check_epoch(pipeline, epoch);
+	known tide.pipeline_store;
+BEGIN
+	SELECT s.* INTO known FROM tide.pipeline_store s WHERE s.pipeline_id = pipe_id;
+	IF known.store = relay_store.store THEN
+		RETURN NULL;
+	END IF;
+	IF known.store IS NULL OR known.pending = relay_store.store || ' ' || epoch THEN
+		INSERT INTO tide.pipeline_store AS s (pipeline_id, store) VALUES (pipe_id, relay_store.store)
+			ON CONFLICT (pipeline_id) DO UPDATE SET store = excluded.store, pending = NULL;
+		RETURN NULL;
+	END IF;
+	UPDATE tide.pipeline_store s SET pending = relay_store.store || ' ' || relay_store.epoch
+		WHERE s.pipeline_id = pipe_id;
+	RETURN known.store;
+END;
+$$;
+
+GRANT EXECUTE ON FUNCTION tide.relay_store(text, bigint, text) TO tide_relay;
 GRANT EXECUTE ON FUNCTION tide.relay_destinations(text), tide.relay_add_destination(text, bigint, text) TO tide_relay;
 GRANT EXECUTE ON FUNCTION tide.relay_forget_destination(text, text) TO tide_admin;
 GRANT SELECT ON tide.destinations TO tide_admin, tide_relay, tide_reader;

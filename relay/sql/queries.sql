@@ -76,6 +76,9 @@ SELECT * FROM tide.relay_destinations($1::text);
 -- name: relay_add_destination
 SELECT tide.relay_add_destination($1::text, $2::bigint, $3::text);
 
+-- name: relay_store
+SELECT tide.relay_store($1::text, $2::bigint, $3::text);
+
 -- name: outbox_reread
 SELECT seq, event_id, published_us, committed_us, entity, op, key, payload, headers
 FROM tide.outbox_fetch(NULL, NULL, $1::text, $2::text, $3::text, NULL, 2147483647, 2147483647)

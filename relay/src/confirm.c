@@ -66,6 +66,43 @@ load_regions(TidePipeline *pipeline, TideConfirmation *c, TideError *err)
 	return true;
 }
 
+static bool
+exchange_store(TidePipeline *pipeline, const char *store, bool *changed, TideError *err)
+{
+	char epoch[24];
+	const char *values[3] = {pipeline->spec.name, epoch, store};
+	PGresult *res;
+
+	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
+	if (!tide_pg_exec(pipeline->home, tide_q_relay_store, 3, values, &res, err))
+		return false;
+	if (changed != NULL)
+		*changed = !PQgetisnull(res, 0, 0);
+	PQclear(res);
+	return true;
+}
+
+/*
+ * A stream that was deleted took what it had accepted with it, and the one made
+ * in its place has room for later events: sent first, they would overtake the
+ * lost ones of their key.  So reading goes back before anything else is sent,
+ * and only then is the new stream's name remembered.
+ */
+static bool
+check_store(TidePipeline *pipeline, TideError *err)
+{
+	const char *store = pipeline->sink_ops->store ? pipeline->sink_ops->store(pipeline->sink)
+												  : NULL;
+	bool changed;
+
+	if (store == NULL || pipeline->source_ops->rewind == NULL)
+		return true;
+	if (!exchange_store(pipeline, store, &changed, err))
+		return false;
+	return !changed || (pipeline->source_ops->rewind(pipeline->source, err) &&
+						exchange_store(pipeline, store, NULL, err));
+}
+
 bool
 tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation, TideError *err)
 {
@@ -75,7 +112,7 @@ tide_confirmation_open(TidePipeline *pipeline, TideConfirmation **confirmation, 
 	c->question = tide_batch_new();
 	c->again = tide_batch_new();
 	c->arena = tide_arena_new();
-	return load_regions(pipeline, c, err);
+	return load_regions(pipeline, c, err) && check_store(pipeline, err);
 }
 
 void

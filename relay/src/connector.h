@@ -90,6 +90,13 @@ typedef struct TideSourceOps
 	bool (*reread)(TideSource *source, TideSlice position, const TideSlice *ids, size_t n_ids,
 				   TideBatch *batch, TideError *err);
 
+	/*
+	 * Goes back to what is confirmed and reads on from there, durably; what was
+	 * sent before is marked so (batch->again).  For a sink that lost what it had
+	 * accepted.  May be NULL.
+	 */
+	bool (*rewind)(TideSource *source, TideError *err);
+
 	void (*close)(TideSource *source);
 } TideSourceOps;
 
@@ -126,6 +133,13 @@ typedef struct TideSinkOps
 	bool (*ask)(TideSink *sink, const TideBatch *ids, TideError *err);
 	bool (*answer)(TideSink *sink, TideArena *arena, TideAnswer *answer, bool *got, int timeout_ms,
 				   TideError *err);
+
+	/*
+	 * Names what keeps accepted events until destinations have them (a stream,
+	 * with the time it was created).  Another name than last time: they are gone.
+	 * NULL: nothing does.
+	 */
+	const char *(*store)(TideSink *sink);
 
 	void (*close)(TideSink *sink);
 } TideSinkOps;

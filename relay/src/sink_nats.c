@@ -43,6 +43,7 @@ struct TideSink
 	TideNats *nats;
 	TideJs *js;
 	TideProvision want;
+	char store[128]; /* the stream and when it was created */
 	TideTemplate tpl;
 	natsSubscription *acks;	   /* <inbox>.ack.* */
 	natsSubscription *answers; /* <inbox>.have */
@@ -114,6 +115,7 @@ open_stream(TideSink *sink, TideError *err)
 		!tide_provision_stream(sink->js, &sink->want, &state, err))
 		return false;
 	sink->trust_us = state.duplicate_window_us / 2;
+	snprintf(sink->store, sizeof(sink->store), "%s %s", sink->want.stream, state.created);
 	tide_stream_clear(&state);
 	return tide_who_serve(sink->nats, sink->want.stream, info->region, tide_js_domain(sink->js),
 						  sink->want.captures, err);
@@ -604,6 +606,12 @@ nats_sink_answer(TideSink *sink, TideArena *arena, TideAnswer *answer, bool *got
 	return true;
 }
 
+static const char *
+nats_sink_store(TideSink *sink)
+{
+	return sink->store;
+}
+
 const TideSinkOps tide_sink_nats = {
 	.type = "nats",
 	.open = nats_sink_open,
@@ -611,5 +619,6 @@ const TideSinkOps tide_sink_nats = {
 	.finish = nats_sink_finish,
 	.ask = nats_sink_ask,
 	.answer = nats_sink_answer,
+	.store = nats_sink_store,
 	.close = nats_sink_close,
 };

@@ -15,9 +15,11 @@
 #include <string.h>
 
 #include "connector.h"
+#include "log.h"
 #include "mem.h"
 #include "queries.h"
 #include "source_outbox.h"
+#include "tide_snapshot.h"
 
 #define SAVE_INTERVAL_MS 200 /* how old an unsaved position may get */
 #define WAIT_SLICE_MS 50	 /* how soon a drain is noticed while asleep */
@@ -70,6 +72,7 @@ struct TideSource
 	int poll_ms; /* next pause between polls */
 
 	/* What is known to be done. */
+	char *again_until; /* after going back: how far was sent before; else NULL */
 	char *sent;
 	char *confirmed;
 	bool dirty; /* one of them is not saved yet */
@@ -149,6 +152,7 @@ outbox_close(TideSource *source)
 	free(source->to);
 	free(source->generation);
 	free(source->next_generation);
+	free(source->again_until);
 	free(source->sent);
 	free(source->confirmed);
 	free(source->stretch_from);
@@ -243,6 +247,25 @@ add_event(TideSource *source, TideBatch *batch, const PGresult *res, int row)
 	batch->bytes += event->payload.len;
 }
 
+/* Does the snapshot show everything that the other one shows?  Both are ours: they parse. */
+static bool
+reached(const char *snapshot, const char *other)
+{
+	size_t len[2] = {strlen(snapshot), strlen(other)};
+	size_t max[2] = {tide_snapshot_max_xip(snapshot, len[0]), tide_snapshot_max_xip(other, len[1])};
+	uint64_t *xip[2] = {tide_zalloc((max[0] + 1) * sizeof(uint64_t)),
+						tide_zalloc((max[1] + 1) * sizeof(uint64_t))};
+	TideSnapshot a;
+	TideSnapshot b;
+	bool result = !tide_snapshot_parse(snapshot, len[0], xip[0], max[0], &a) ||
+				  !tide_snapshot_parse(other, len[1], xip[1], max[1], &b) ||
+				  tide_snapshot_compare(&a, &b) >= 0;
+
+	free(xip[0]);
+	free(xip[1]);
+	return result;
+}
+
 /* Moves on to where the fetch ended: within the window, or to the next one. */
 static void
 advance(TideSource *source, TideBatch *batch, const PGresult *res, int trailer)
@@ -257,6 +280,7 @@ advance(TideSource *source, TideBatch *batch, const PGresult *res, int trailer)
 	source->can_wait = source->next_generation != NULL;
 
 	batch->more = more || batch->n_events > 0;
+	batch->again = source->again_until != NULL;
 	if (more)
 	{
 		set_text(&source->to, end);
@@ -265,6 +289,8 @@ advance(TideSource *source, TideBatch *batch, const PGresult *res, int trailer)
 	}
 	set_text(&source->from, end);
 	set_text(&source->to, NULL);
+	if (source->again_until != NULL && reached(end, source->again_until))
+		set_text(&source->again_until, NULL);
 	batch->position.len = strlen(end);
 	batch->position.ptr = tide_arena_memdup(batch->arena, end, batch->position.len);
 }
@@ -494,6 +520,23 @@ outbox_reread(TideSource *source, TideSlice position, const TideSlice *ids, size
 	return ok;
 }
 
+/* Before anything was read: the connection is idle. */
+static bool
+outbox_rewind(TideSource *source, TideError *err)
+{
+	if (source->confirmed == NULL || source->sent == NULL ||
+		strcmp(source->confirmed, source->sent) == 0)
+		return true;
+	tide_log(TIDE_LOG_WARN,
+			 "what the broker had accepted is gone: sending again what no destination"
+			 " has confirmed");
+	set_text(&source->again_until, source->sent);
+	set_text(&source->sent, source->confirmed);
+	set_text(&source->from, source->confirmed);
+	source->dirty = true;
+	return save_position(source, source->pg, err);
+}
+
 const TideSourceOps tide_source_outbox = {
 	.type = "outbox",
 	.open = outbox_open,
@@ -503,5 +546,6 @@ const TideSourceOps tide_source_outbox = {
 	.unconfirmed = outbox_unconfirmed,
 	.settled = outbox_settled,
 	.reread = outbox_reread,
+	.rewind = outbox_rewind,
 	.close = outbox_close,
 };

@@ -20,8 +20,11 @@ use Bench::Util qw(region);
 my %AIM = (cost_over_insert => 1.3, speed_over_pgq => 1, direct => 0.5, nats => 0.3,
 	latency_direct => 1.5, latency_nats => 5, relay_kib => 32 * 1024, dead => 0);
 
-my ($quick, $only, $write_docs);
-GetOptions('quick' => \$quick, 'only=s' => \$only, 'write-docs' => \$write_docs) or exit 2;
+my $JSON = "$ENV{TIDE_TOP}/build/bench/results.json";
+
+my ($quick, $only, $again, $write_docs);
+GetOptions('quick' => \$quick, 'only=s' => \$only, 'again' => \$again,
+	'write-docs' => \$write_docs) or exit 2;
 my %wanted = map { $_ => 1 } split /,/, $only // 'publish,pipeline,latency,bloat';
 
 sub first_line
@@ -31,17 +34,22 @@ sub first_line
 	return $line // '';
 }
 
+sub load
+{
+	open my $in, '<', '/proc/loadavg' or die $!;
+	return (split ' ', <$in>)[0] + 0;
+}
+
 sub machine
 {
 	open my $cpus, '<', '/proc/cpuinfo' or die $!;
 	my @models = map { /^model name\s*:\s*(.*)/ ? $1 : () } <$cpus>;
 	open my $mem, '<', '/proc/meminfo' or die $!;
 	my ($kib) = <$mem> =~ /(\d+)/;
-	open my $load, '<', '/proc/loadavg' or die $!;
 	return {
 		cpus => scalar @models, cpu => $models[0] // 'unknown', memory_gib => int($kib / 1024 / 1024 + 0.5),
 		kernel => first_line('uname -r'), postgresql => first_line('postgres --version'),
-		nats => first_line('nats-server --version'), load_before => (split ' ', <$load>)[0] };
+		nats => first_line('nats-server --version'), load_before => load() };
 }
 
 # ---- rows of the table: [what, figure, aim, met] ----
@@ -155,7 +163,8 @@ sub docs
 		(A, B, A, B, ...), with the peer measured in the same run on the same server.
 
 		Machine: $m->{cpus} x $m->{cpu}, $m->{memory_gib} GiB, Linux $m->{kernel}; $m->{postgresql}, $m->{nats}.
-		Load average before: $m->{load_before}. Publishers, both databases, brokers and relays share these processors.
+		Load average before: $m->{load_before}, after: $m->{load_after}. Publishers, both databases, brokers and relays share
+		these processors; where the load before was not near zero, other programs did too, and times suffered.
 
 		END
 	$text .= join('', map { '| ' . join(' | ', @$_) . " |\n" } $rows[0], [ map { '---' } 0 .. 3 ], @rows[ 1 .. $#rows ]);
@@ -173,17 +182,31 @@ sub docs
 	return;
 }
 
-my $start = time;
-my %results = (machine => machine(), quick => $quick ? JSON::PP::true : JSON::PP::false);
-my ($us, $eu) = (region('us', 'us-east'), region('eu', 'eu-west'));
-$results{publish} = Bench::Publish::measure($us, $quick) if $wanted{publish};
-$results{pipeline} = Bench::Pipeline::measure($us, $eu, $quick) if $wanted{pipeline};
-$results{latency} = Bench::Latency::measure($us, $eu, $quick) if $wanted{latency};
-$results{bloat} = Bench::Bloat::measure($us, $eu, $quick) if $wanted{bloat};
-$results{seconds} = int(time - $start);
+sub measure_all
+{
+	my $start = time;
+	my %results = (machine => machine(), quick => $quick ? JSON::PP::true : JSON::PP::false);
+	my ($us, $eu) = (region('us', 'us-east'), region('eu', 'eu-west'));
+	$results{publish} = Bench::Publish::measure($us, $quick) if $wanted{publish};
+	$results{pipeline} = Bench::Pipeline::measure($us, $eu, $quick) if $wanted{pipeline};
+	$results{latency} = Bench::Latency::measure($us, $eu, $quick) if $wanted{latency};
+	$results{bloat} = Bench::Bloat::measure($us, $eu, $quick) if $wanted{bloat};
+	$results{seconds} = int(time - $start);
+	$results{machine}{load_after} = load();
+	spew($JSON, JSON::PP->new->canonical->pretty->encode(\%results));
+	return \%results;
+}
 
-my @rows = table(\%results);
+sub last_results
+{
+	open my $in, '<', $JSON or die "$JSON: $!";
+	local $/;
+	return decode_json(<$in>);
+}
+
+die "--write-docs wants all of a full run\n" if $write_docs && !$again && ($quick || defined $only);
+my $results = $again ? last_results() : measure_all();
+my @rows = table($results);
 print_table(@rows);
 $rows[$_][0] =~ s/^ +/... / for 1 .. $#rows;
-spew("$ENV{TIDE_TOP}/build/bench/results.json", JSON::PP->new->canonical->pretty->encode(\%results));
-docs(\%results, @rows) if $write_docs;
+docs($results, @rows) if $write_docs;

@@ -7,6 +7,8 @@ use warnings;
 
 use Bench::Topology;
 use Bench::Util qw(one rows fill_outbox say_progress);
+use PgTide::Process;
+use PgTide::Test qw(wait_until);
 
 # All tables of the schema, with dead rows as they really are.
 my $DEAD = <<'END';
@@ -15,6 +17,26 @@ SELECT c.relname, s.dead_tuple_count, s.tuple_count, pg_total_relation_size(c.oi
  WHERE c.relnamespace = 'tide'::regnamespace AND c.relkind = 'r' ORDER BY c.relname
 END
 
+sub holds_snapshot
+{
+	my ($node) = @_;
+	return one($node, <<~'END');
+		SELECT count(*) FROM pg_stat_activity WHERE application_name = 'holder' AND backend_xmin IS NOT NULL
+		END
+}
+
+# A session that took a snapshot and sleeps on it.
+sub hold_snapshot
+{
+	my ($node) = @_;
+	my $holder = PgTide::Process->new(
+		name => 'holder', log => "$ENV{TIDE_DATA}/holder.log",
+		command => [ 'psql', '-Xq', '-d', $node->connstr('postgres') . ' application_name=holder', '-c',
+			'BEGIN ISOLATION LEVEL REPEATABLE READ', '-c', 'SELECT pg_sleep(100000)' ])->start;
+	defined wait_until(sub { holds_snapshot($node) }, 20, 'a session that holds a snapshot') or die 'no snapshot';
+	return $holder;
+}
+
 sub measure
 {
 	my ($us, $eu, $quick) = @_;
@@ -22,8 +44,7 @@ sub measure
 	my $topology = Bench::Topology->new('direct', $us, $eu);
 	one($us, 'CREATE EXTENSION IF NOT EXISTS pgstattuple');
 	one($us, "SELECT tide.outbox_set_retention('bench', '5 seconds')");
-	my $holder = $us->background_psql('postgres');
-	$holder->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1');
+	my $holder = hold_snapshot($us);
 	$topology->start;
 	my ($part, $peak_bytes, $done) = ($events / 20, 0, 0);
 	say_progress("bloat: $events events with a snapshot held open");
@@ -37,8 +58,8 @@ sub measure
 	$topology->wait_for($events, 300);
 	my @tables = rows($us, $DEAD);
 	my $peaks = $topology->relay_peaks;
-	$holder->query_safe('COMMIT');
-	$holder->quit;
+	die 'the snapshot was not held to the end' unless $holder->alive && holds_snapshot($us);
+	$holder->stop;
 	$topology->stop;
 	my ($outbox, $position, $other) = (0, 0, 0);
 	for my $table (@tables)

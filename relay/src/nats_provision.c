@@ -14,16 +14,30 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "mem.h"
 #include "tide_template.h"
 
 #define TRIES 6
 #define PLACEHOLDER "tide-placeholder"
 #define NS_PER_MS INT64_C(1000000)
 #define NS_PER_US 1000
+#define SEQUENCE_GAP 1000000 /* more than comes between two looks at a stream */
 
 static pthread_mutex_t provision_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* The highest sequence number this process has seen of each stream, to know if it is deleted. */
+typedef struct Seen
+{
+	char *name; /* domain and stream */
+	uint64_t last_seq;
+	struct Seen *next;
+} Seen;
+
+static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
+static Seen *seen_streams;
 
 /*
  * What is wanted
@@ -124,6 +138,33 @@ state_fill(TideStreamState *state, json_t *info)
 				  strncmp(description, TIDE_NATS_MADE_BY, strlen(TIDE_NATS_MADE_BY)) == 0;
 }
 
+/* Takes note of last_seq; returns the highest one noted.  One small entry for each stream stays for good. */
+static uint64_t
+highest_seen(TideJs *js, const char *stream, uint64_t last_seq)
+{
+	const char *domain = tide_js_domain(js);
+	char *name = tide_printf("%s %s", domain != NULL ? domain : "", stream);
+	Seen *seen;
+
+	pthread_mutex_lock(&seen_lock);
+	for (seen = seen_streams; seen != NULL && strcmp(seen->name, name) != 0; seen = seen->next)
+		;
+	if (seen == NULL)
+	{
+		seen = tide_zalloc(sizeof(*seen));
+		seen->name = name;
+		seen->next = seen_streams;
+		seen_streams = seen;
+		name = NULL;
+	}
+	if (last_seq > seen->last_seq)
+		seen->last_seq = last_seq;
+	last_seq = seen->last_seq;
+	pthread_mutex_unlock(&seen_lock);
+	free(name);
+	return last_seq;
+}
+
 bool
 tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err)
 {
@@ -140,6 +181,7 @@ tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideErr
 		return false;
 	}
 	state_fill(state, info);
+	(void) highest_seen(js, stream, state->last_seq);
 	return true;
 }
 
@@ -280,8 +322,8 @@ new_config(const TideProvision *want)
 					 "storage", "file", "retention", "limits", "discard",
 					 want->max_bytes > 0 ? "new" : "old", "max_bytes",
 					 (json_int_t) (want->max_bytes > 0 ? want->max_bytes : -1), "max_age",
-					 (json_int_t) (want->max_age_ms * NS_PER_MS), "duplicate_window",
-					 (json_int_t) (window * NS_PER_MS), "num_replicas",
+					 (json_int_t) want->max_age_ms * NS_PER_MS, "duplicate_window",
+					 (json_int_t) window * NS_PER_MS, "num_replicas",
 					 (json_int_t) (want->replicas > 0 ? want->replicas : 1));
 }
 
@@ -421,26 +463,6 @@ verify(const TideProvision *want, const TideStreamState *state, TideError *err)
 	return true;
 }
 
-static bool
-create_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
-			  TideStreamState *state, TideError *err)
-{
-	json_t *config = new_config(want);
-	json_t *info = NULL;
-	TideBuf missing;
-	char memory[64];
-	bool ok;
-
-	tide_buf_init_fixed(&missing, memory, sizeof(memory));
-	(void) complete(want, domain, filter, config, &missing);
-	ok = check_loop(config, err) &&
-		 tide_js_requestf(js, config, &info, err, "STREAM.CREATE.%s", want->stream);
-	json_decref(config);
-	if (ok)
-		state_fill(state, info);
-	return ok;
-}
-
 /* A subject that filter covers and that nobody publishes. */
 static json_t *
 placeholder(const char *filter)
@@ -457,6 +479,78 @@ placeholder(const char *filter)
 			tide_buf_append_char(&out, *c);
 	}
 	return json_string(tide_buf_cstr(&out));
+}
+
+/*
+ * As wanted, but it takes nothing, neither from publishers nor from other
+ * streams.  The placeholders of the sources' filters spare an update in two steps.
+ */
+static json_t *
+without_content(const json_t *wanted)
+{
+	json_t *bare = json_deep_copy(wanted);
+	json_t *subjects = json_array();
+	size_t i;
+	json_t *source;
+
+	json_array_append_new(subjects, json_sprintf(PLACEHOLDER ".%s",
+												 json_string_value(json_object_get(bare, "name"))));
+	json_array_foreach (json_object_get(wanted, "sources"), i, source)
+	{
+		if (strpbrk(source_filter(source), "*>") != NULL)
+			json_array_append_new(subjects, placeholder(source_filter(source)));
+	}
+	json_object_set_new(bare, "subjects", subjects);
+	json_object_set_new(bare, "sources", json_array());
+	return bare;
+}
+
+/* Makes the stream, still without content; it is completed like any other. */
+static bool
+create_stream(TideJs *js, const TideProvision *want, const char *domain, const char *filter,
+			  TideError *err)
+{
+	json_t *config = new_config(want);
+	json_t *bare;
+	TideBuf missing;
+	char memory[64];
+	bool ok;
+
+	tide_buf_init_fixed(&missing, memory, sizeof(memory));
+	(void) complete(want, domain, filter, config, &missing);
+	bare = without_content(config);
+	ok = check_loop(config, err) &&
+		 tide_js_requestf(js, bare, NULL, err, "STREAM.CREATE.%s", want->stream);
+	json_decref(bare);
+	json_decref(config);
+	return ok;
+}
+
+/*
+ * A stream that is made anew after it was deleted must not use its numbers
+ * again: another region's stream asks for what comes after the last one it had,
+ * and would skip all before.  Only for a stream that never had a message,
+ * before it takes any, so it does no harm if several do it.  Not being allowed
+ * to is no reason to stop.
+ */
+static bool
+begin_sequence(TideJs *js, const TideProvision *want, const TideStreamState *state, TideError *err)
+{
+	uint64_t last = highest_seen(js, want->stream, 0);
+	json_t *request;
+	TideError local = {0};
+	bool ok;
+
+	if (state->last_seq > 0 || last == 0)
+		return true;
+	request = json_pack("{s:I}", "seq", (json_int_t) (last + SEQUENCE_GAP));
+	ok = tide_js_requestf(js, request, NULL, &local, "STREAM.PURGE.%s", want->stream);
+	json_decref(request);
+	if (ok || local.class == TIDE_ERR_PERMISSION)
+		return true;
+	if (err != NULL)
+		*err = local;
+	return false;
 }
 
 /*
@@ -537,7 +631,7 @@ complete_stream(TideJs *js, const TideProvision *want, const char *domain, const
 	}
 	else if (ok && changes > 0)
 	{
-		ok = update_stream(js, want, config, err);
+		ok = begin_sequence(js, want, state, err) && update_stream(js, want, config, err);
 		*again = ok;
 	}
 	json_decref(config);
@@ -574,9 +668,8 @@ ensure(TideJs *js, const TideProvision *want, const char *domain, const char *fi
 			tide_error_hint(err, "Create the stream, or set \"provision\" to true.");
 			return false;
 		}
-		if (create_stream(js, want, domain, filter, state, &local))
-			return true;
-		if (strcmp(local.code, TIDE_JS_STREAM_EXISTS) != 0)
+		if (!create_stream(js, want, domain, filter, &local) &&
+			strcmp(local.code, TIDE_JS_STREAM_EXISTS) != 0)
 		{
 			if (err != NULL)
 				*err = local;

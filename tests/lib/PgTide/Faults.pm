@@ -170,6 +170,30 @@ sub wait_arrivals
 		$limit // 60, "$more more events at $side");
 }
 
+# The events' ids that one has and the other has not, or more than once.
+sub difference
+{
+	my ($self, $from, $to) = @_;
+	my %count;
+	$count{$_}++ for split /\n/, $self->{region}{$from}->safe_psql('postgres', 'SELECT event_id FROM published');
+	$count{$_}-- for split /\n/,
+	  $self->{region}{$to}->safe_psql('postgres', "SELECT event_id FROM tide.\"${INBOX}_inbox\"");
+	return join ' ', grep { $count{$_} } sort keys %count;
+}
+
+# As verdict, but for what nobody can keep in order.
+sub verdict_without_order
+{
+	my ($self, $when, $limit) = @_;
+	for my $from (qw(us eu))
+	{
+		my $to = $OTHER{$from};
+		settle($self->{region}{$from}, $OUTBOX, $self->{region}{$to}, $INBOX, $limit);
+		is($self->difference($from, $to), '', "$when: what $from committed is in ${to}'s inbox exactly once");
+	}
+	return;
+}
+
 # Waits (up to limit seconds, default 120) and judges; two assertions for each way.
 sub verdict
 {

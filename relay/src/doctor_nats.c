@@ -171,11 +171,12 @@ static void
 check_server(Check *c)
 {
 	const char *version = text_of(c->server, "version");
-	int major = 0;
-	int minor = 0;
+	char *rest = NULL;
+	long major = strtol(version, &rest, 10);
+	long minor = *rest == '.' ? strtol(rest + 1, NULL, 10) : 0;
 	int64_t max_payload = natsConnection_GetMaxPayload(tide_nats_connection(c->nats));
 
-	if (c->server == NULL || sscanf(version, "%d.%d", &major, &minor) != 2)
+	if (major == 0)
 		found(c, TIDE_DOCTOR_SKIP, "version", NULL, "the version of \"%s\" could not be read",
 			  tide_nats_url(c->nats));
 	else if (major < 2 || (major == 2 && minor < 10))

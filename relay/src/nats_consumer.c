@@ -68,7 +68,7 @@ create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError 
 	json_t *request = json_pack(
 		"{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:s, s:I, s:s}}", "stream_name", want->stream,
 		"config", "durable_name", want->name, "description", TIDE_NATS_MADE_BY, "ack_policy", "all",
-		"ack_wait", (json_int_t) (want->ack_wait_ms * NS_PER_MS), "max_deliver", -1,
+		"ack_wait", (json_int_t) want->ack_wait_ms * NS_PER_MS, "max_deliver", -1,
 		"max_ack_pending", (json_int_t) want->max_ack_pending, "filter_subject", want->filter,
 		"deliver_policy", "by_start_sequence", "opt_start_seq", (json_int_t) (after_sseq + 1),
 		"replay_policy", "instant");

@@ -19,6 +19,7 @@
  */
 #include "sink_nats.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -264,8 +265,7 @@ publish_one(TideSink *sink, size_t i, TideError *err)
 	sink->answered[i] = true; /* until it is on its way */
 	if (!render_subject(sink, event))
 		return true;
-	snprintf(reply, sizeof(reply), "%s%llu", sink->ack_prefix,
-			 (unsigned long long) (sink->base + i));
+	snprintf(reply, sizeof(reply), "%s%" PRIu64, sink->ack_prefix, sink->base + (uint64_t) i);
 	s = tide_message_encode(event, sink->info->region, tide_buf_cstr(&sink->subject), reply, &msg,
 							&size);
 	if (s == NATS_OK)

@@ -19,6 +19,7 @@
 #include "nats_provision.h"
 
 #define NS_PER_MS INT64_C(1000000)
+#define ACK_ALL_MAX 10000000 /* sequence numbers an old server walks through in 0.4 s */
 
 static const char *
 text_of(const json_t *object, const char *key)
@@ -63,15 +64,15 @@ tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *
 }
 
 static bool
-create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError *err)
+create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, bool ack_all, TideError *err)
 {
 	json_t *request = json_pack(
 		"{s:s, s:{s:s, s:s, s:s, s:I, s:i, s:I, s:s, s:s, s:I, s:s}}", "stream_name", want->stream,
-		"config", "durable_name", want->name, "description", TIDE_NATS_MADE_BY, "ack_policy", "all",
-		"ack_wait", (json_int_t) want->ack_wait_ms * NS_PER_MS, "max_deliver", -1,
-		"max_ack_pending", (json_int_t) want->max_ack_pending, "filter_subject", want->filter,
-		"deliver_policy", "by_start_sequence", "opt_start_seq", (json_int_t) (after_sseq + 1),
-		"replay_policy", "instant");
+		"config", "durable_name", want->name, "description", TIDE_NATS_MADE_BY, "ack_policy",
+		ack_all ? "all" : "explicit", "ack_wait", (json_int_t) want->ack_wait_ms * NS_PER_MS,
+		"max_deliver", -1, "max_ack_pending", (json_int_t) want->max_ack_pending, "filter_subject",
+		want->filter, "deliver_policy", "by_start_sequence", "opt_start_seq",
+		(json_int_t) (after_sseq + 1), "replay_policy", "instant");
 	bool ok = tide_js_requestf(js, request, NULL, err, "CONSUMER.DURABLE.CREATE.%s.%s",
 							   want->stream, want->name);
 
@@ -79,13 +80,20 @@ create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, TideError 
 	return ok;
 }
 
-/* Acknowledgements stand for all before them: messages are committed in order, batch by batch. */
+/*
+ * Acknowledgements stand for all before them: messages are committed in order,
+ * batch by batch.  But at the first one a new consumer gets, servers before
+ * 2.10.15 walk through all sequence numbers from 0 on, with the stream locked.
+ * Where that would be felt, each message is acknowledged.
+ */
 static bool
 create_as_wanted(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq,
 				 TideConsumerPlace *place, TideError *err)
 {
-	*place = (TideConsumerPlace){.exact = true, .ack_all = true, .next_cseq = 1};
-	return create(js, want, after_sseq, err);
+	bool ack_all = after_sseq < ACK_ALL_MAX && want->first_seq < ACK_ALL_MAX;
+
+	*place = (TideConsumerPlace){.exact = true, .ack_all = ack_all, .next_cseq = 1};
+	return create(js, want, after_sseq, ack_all, err);
 }
 
 /* A consumer that is not ours to change. */

@@ -17,7 +17,8 @@ typedef struct TideConsumerWant
 	const char *filter;
 	int64_t ack_wait_ms;
 	int64_t max_ack_pending;
-	bool allowed; /* may create and delete */
+	uint64_t first_seq; /* of the stream */
+	bool allowed;		/* may create and delete */
 } TideConsumerWant;
 
 typedef struct TideConsumerState

@@ -254,6 +254,7 @@ begin(TideSource *src, TideError *err)
 		return true;
 	}
 	snprintf(src->created, sizeof(src->created), "%s", state.created);
+	src->consumer.first_seq = state.first_seq;
 	ok = load_position(src, &state, &after, err) &&
 		 tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
 	tide_stream_clear(&state);

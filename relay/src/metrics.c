@@ -37,7 +37,7 @@ static const struct
 	[TIDE_EVENTS_ECHOED] = {"events_echoed_total",
 							"Events of this region's own making that came back and were dropped."},
 	[TIDE_EVENTS_FAILED] = {"events_failed_total",
-							"Events that can't be delivered and went to the dead letters."},
+							"Events that went to the dead letters; of a handler, failed attempts."},
 	[TIDE_EVENTS_RESENT] =
 		{"events_resent_total",
 		 "Events that the broker accepted, the destination missed, and the relay sent again."},

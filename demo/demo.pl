@@ -132,6 +132,8 @@ sub tutorial_setup
 	my ($pair) = @_;
 	title('1. The tutorial\'s SQL, unchanged (demo/tutorial-us.sql, demo/tutorial-eu.sql)');
 	$pair->tutorial;
+	# Not in the tutorial: without it events say db-... as their origin.
+	$pair->{region}{$_}->safe_psql('postgres', "SELECT tide.region_init('$PgTide::Pair::REGION{$_}')") for qw(us eu);
 	$pair->start_relays;
 	for my $side (qw(us eu))
 	{

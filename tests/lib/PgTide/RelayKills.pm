@@ -21,7 +21,8 @@ sub run
 	my (%args) = @_;
 	plan skip_all => PgTide::Wan->why_not if PgTide::Wan->why_not;
 
-	my $pair = PgTide::Faults->new(form => $args{form}, slow => 0.05);
+	# Small batches, so that windows are read in parts and kills come in between, too.
+	my $pair = PgTide::Faults->new(form => $args{form}, slow => 0.05, sink => { batch_size => 10 });
 	$pair->start_load;
 	$pair->start_relays;
 

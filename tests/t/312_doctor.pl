@@ -211,6 +211,10 @@ sub test_database
 	my ($found, $status);
 	$duo->sql('us', q{SELECT tide.relay_disable('good-out')});
 	finds('us', 'warn', 'pipeline.enabled good-out', qr/disabled.*keeps everything/, qr/relay_enable\('good-out'\)/, 'a disabled pipeline');
+	$duo->wait_value('us', q{SELECT state FROM tide.pipelines WHERE name = 'good-out'}, 'disabled');
+	$duo->wait_value('us', q{SELECT count(*) FROM tide.relay_poll() WHERE name = 'good-out' AND holder_pid IS NOT NULL}, 0);
+	# An event that nobody takes: or else the segment might count as delivered, and be emptied before the doctor looks.
+	$duo->sql('us', q{SELECT tide.outbox_publish('good', 'e', '{}')});
 	$duo->sql('us', q{UPDATE tide.outbox SET segment = 1, closed_at[1] = now() - interval '2 days' WHERE name = 'good'});
 	finds('us', 'warn', 'outbox good', qr/1 segment\(s\) past the retention/, qr/good-out \(disabled\)/, 'a segment that can\'t be emptied for it');
 	$duo->sql('us', q{SELECT tide.relay_enable('good-out')});

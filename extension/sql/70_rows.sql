@@ -1,0 +1,140 @@
+/*
+ * 70_rows.sql
+ *		Rows: the tables that everything about replicated tables rests on.
+ *
+ * Owns: the catalog of regions, classes, tables, links, their progress and what
+ * is parked.  Does not own: the functions that change it (72_region.sql,
+ * 74_class.sql, 76_link.sql, 78_apply.sql), the views (79_rows_views.sql).
+ */
+
+/* Other regions.  This one's name is in tide.local_region. */
+CREATE TABLE tide.region
+(
+	name		text COLLATE "C" PRIMARY KEY,
+	region_id	bigint NOT NULL UNIQUE,				-- number in stamps, see common/tide_stamp.h
+	conninfo	text NOT NULL,						-- how a relay here reaches it; secrets as references
+	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+CREATE TABLE tide.class
+(
+	name		text COLLATE "C" PRIMARY KEY,
+	options		jsonb NOT NULL,						-- as given
+	scope		text NOT NULL CHECK (scope IN ('regional', 'global', 'home', 'primary')),
+	conflict	text NOT NULL DEFAULT 'lww',
+	durability	text NOT NULL DEFAULT 'async',
+	slo			interval NOT NULL DEFAULT '5 seconds',
+	priority	int NOT NULL DEFAULT 50,
+	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+/* A replicated table.  Named by schema and name too: other regions know only those. */
+CREATE TABLE tide.replicated_table
+(
+	relid		regclass PRIMARY KEY,
+	class		text COLLATE "C" NOT NULL REFERENCES tide.class,
+	options		jsonb NOT NULL DEFAULT '{}',
+	insert_only	boolean NOT NULL DEFAULT false,
+	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+/*
+ * Taking rows from a region.  Each has a pipeline of direction 'link' (name
+ * 'link:' and the region) that carries lease, epoch, state and errors.
+ */
+CREATE TABLE tide.link
+(
+	id			int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	region		text COLLATE "C" NOT NULL UNIQUE REFERENCES tide.region,
+	transport	text NOT NULL DEFAULT 'direct' CHECK (transport IN ('direct', 'nats', 'kafka')),
+	copy		boolean NOT NULL DEFAULT true,
+	options		jsonb NOT NULL DEFAULT '{}',
+	slot		name NOT NULL,						-- at the other region; direct transport only
+	removing	boolean NOT NULL DEFAULT false,		-- until the relay has dropped the slot
+	phase		text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'streaming')),
+	resyncs		int NOT NULL DEFAULT 0,				-- how often rows had to be copied again
+	last_resync	text,								-- why
+	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+/* How far a link has come.  One row per link, updated in the transaction that applies. */
+CREATE TABLE tide.link_progress
+(
+	link_id		int PRIMARY KEY REFERENCES tide.link ON DELETE CASCADE,
+	position	pg_lsn NOT NULL,					-- everything that ended before it is here
+	system_id	bigint NOT NULL,					-- of the origin's cluster
+	timeline	int NOT NULL,
+	source_end	pg_lsn NOT NULL,					-- how far the origin's WAL was then
+	commit_at	timestamptz,						-- when the last transaction committed there
+	heartbeat_at timestamptz,						-- the origin's time in its last heartbeat
+	heartbeat_seen_at timestamptz,					-- ours when it was applied
+	transactions bigint NOT NULL DEFAULT 0,
+	changes		bigint NOT NULL DEFAULT 0,
+	updated_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 10);
+
+/* The first copy, table by table.  Changes that committed before copied_lsn are in the copy. */
+CREATE TABLE tide.link_table
+(
+	link_id		int NOT NULL REFERENCES tide.link ON DELETE CASCADE,
+	schema_name	name NOT NULL,
+	table_name	name NOT NULL,
+	state		text NOT NULL DEFAULT 'wanted' CHECK (state IN ('wanted', 'copying', 'copied')),
+	copied_lsn	pg_lsn,
+	rows_done	bigint NOT NULL DEFAULT 0,
+	bytes_done	bigint NOT NULL DEFAULT 0,
+	rows_total	bigint,								-- the origin's estimate
+	started_at	timestamptz,
+	finished_at	timestamptz,
+	PRIMARY KEY (link_id, schema_name, table_name)
+);
+
+/* Changes that could not be applied, and those of the same row that came after them. */
+CREATE TABLE tide.parked_change
+(
+	id			bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,	-- order of arrival
+	link_id		int NOT NULL REFERENCES tide.link ON DELETE CASCADE,
+	schema_name	name NOT NULL,
+	table_name	name NOT NULL,
+	key			text COLLATE "C",					-- the key's values; null: the whole table is waiting
+	op			text NOT NULL CHECK (op IN ('insert', 'update', 'delete', 'truncate')),
+	relation	bytea NOT NULL,						-- the 'R' record's payload
+	change		bytea NOT NULL,						-- type byte and payload of the record
+	commit_lsn	pg_lsn NOT NULL,
+	commit_at	timestamptz NOT NULL,
+	code		text NOT NULL,						-- SQLSTATE; 'TD020': waits behind an earlier change of its row
+	reason		text NOT NULL,
+	parked_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	attempts	int NOT NULL DEFAULT 0
+);
+CREATE INDEX parked_change_key ON tide.parked_change (link_id, schema_name, table_name, key);
+
+/* One sample per heartbeat: how late each link was, in buckets; see tide._lag_note(). */
+CREATE TABLE tide.lag_history
+(
+	link_id		int NOT NULL REFERENCES tide.link ON DELETE CASCADE,
+	hour		timestamptz NOT NULL,
+	buckets		bigint[] NOT NULL,
+	PRIMARY KEY (link_id, hour)
+) WITH (fillfactor = 50);
+
+/* Publishing rows on a broker, once for everybody; at most one.  Pipeline 'rows:publish'. */
+CREATE TABLE tide.rows_publisher
+(
+	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	transport	text NOT NULL CHECK (transport IN ('nats', 'kafka')),
+	options		jsonb NOT NULL,
+	slot		name NOT NULL
+);
+
+/* Who takes them, and how far it has durably come: the slot is confirmed up to the least of these. */
+CREATE TABLE tide.rows_destination
+(
+	region		text COLLATE "C" PRIMARY KEY,
+	position	pg_lsn NOT NULL,
+	seen_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+SELECT pg_catalog.pg_extension_config_dump('tide.region', '');
+SELECT pg_catalog.pg_extension_config_dump('tide.class', '');
+SELECT pg_catalog.pg_extension_config_dump('tide.replicated_table', '');

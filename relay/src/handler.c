@@ -110,8 +110,7 @@ tide_handler_run(TidePipeline *pipeline, TideError *err)
 		 tide_pg_prepare(pg, tide_q_wake_wait, err);
 	if (ok)
 	{
-		atomic_store(&pipeline->was_open, true);
-		tide_pipeline_set_state(pipeline, TIDE_RUNNING, NULL);
+		tide_pipeline_opened(pipeline);
 		ok = serve(pipeline, pg, err);
 	}
 	tide_pg_close(pg);

@@ -11,9 +11,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "link.h"
 #include "log.h"
 #include "mem.h"
 #include "pipeline_internal.h"
+#include "rows_publish.h"
 
 #define WAIT_MS 500 /* how long the loop waits for events before it looks around */
 #define FIRST_PAUSE_MS 100
@@ -55,6 +57,22 @@ tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state, const T
 		pipeline->news = true;
 		tide_gauge(&pipeline->metrics, TIDE_G_STATE, state);
 	}
+	pthread_mutex_unlock(&pipeline->lock);
+}
+
+void
+tide_pipeline_opened(TidePipeline *pipeline)
+{
+	atomic_store(&pipeline->was_open, true);
+	tide_pipeline_set_state(pipeline, TIDE_RUNNING, NULL);
+}
+
+void
+tide_pipeline_note_error(TidePipeline *pipeline, const TideError *error)
+{
+	pthread_mutex_lock(&pipeline->lock);
+	pipeline->error = *error;
+	pipeline->news = true;
 	pthread_mutex_unlock(&pipeline->lock);
 }
 
@@ -212,23 +230,42 @@ move_events(TidePipeline *pipeline, TideError *err)
 }
 
 static bool
-run_once(TidePipeline *pipeline, TideError *err)
+run_connectors(TidePipeline *pipeline, TideError *err)
 {
-	bool ok;
+	bool ok = open_connectors(pipeline, err);
 
-	tide_pipeline_set_state(pipeline, TIDE_STARTING, NULL);
-	pipeline->progressed = false;
-	if (strcmp(pipeline->spec.direction, "handler") == 0)
-		return tide_handler_run(pipeline, err);
-	ok = open_connectors(pipeline, err);
 	if (ok)
 	{
-		atomic_store(&pipeline->was_open, true);
-		tide_pipeline_set_state(pipeline, TIDE_RUNNING, NULL);
+		tide_pipeline_opened(pipeline);
 		ok = move_events(pipeline, err);
 	}
 	close_connectors(pipeline);
 	return ok;
+}
+
+/* What a pipeline of each direction does, until it is asked to stop or fails. */
+static const struct
+{
+	const char *direction;
+	bool (*run)(TidePipeline *pipeline, TideError *err);
+} runs[] = {
+	{"outbox", run_connectors}, {"inbox", run_connectors},		 {"handler", tide_handler_run},
+	{"link", tide_link_run},	{"rows", tide_rows_publish_run},
+};
+
+static bool
+run_once(TidePipeline *pipeline, TideError *err)
+{
+	tide_pipeline_set_state(pipeline, TIDE_STARTING, NULL);
+	pipeline->progressed = false;
+	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
+	{
+		if (strcmp(pipeline->spec.direction, runs[i].direction) == 0)
+			return runs[i].run(pipeline, err);
+	}
+	return tide_error(err, TIDE_ERR_CONFIG, "",
+					  "pipeline \"%s\": this relay knows no direction \"%s\"", pipeline->spec.name,
+					  pipeline->spec.direction);
 }
 
 /* ---- the thread ---- */

@@ -33,8 +33,8 @@ extern const char *tide_pipeline_state_name(TidePipelineState state);
 typedef struct TidePipelineSpec
 {
 	const char *name;
-	const char *direction; /* "outbox", "inbox" or "handler" */
-	const char *target;	   /* local outbox or inbox */
+	const char *direction; /* "outbox", "inbox", "handler", "link" or "rows" */
+	const char *target;	   /* local outbox or inbox; region of a link */
 	json_t *config;		   /* borrowed; a reference is taken */
 	int64_t version;	   /* of the configuration */
 	int64_t epoch;		   /* of our ownership */

@@ -47,6 +47,12 @@ struct TidePipeline
 extern void
 tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state, const TideError *error);
 
+/* Everything is open: running. */
+extern void tide_pipeline_opened(TidePipeline *pipeline);
+
+/* Shows an error that does not stop the pipeline; its state stays. */
+extern void tide_pipeline_note_error(TidePipeline *pipeline, const TideError *error);
+
 /* Opens pipeline->home, a connection for what is rare, if it is not open yet. */
 extern bool tide_pipeline_home(TidePipeline *pipeline, TideError *err);
 

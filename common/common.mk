@@ -23,6 +23,7 @@ COMMON_LIB = $(COMMON_BUILD)/libtide_common.a
 FUZZ_SECONDS ?= 10
 FUZZ_CC ?= clang
 COMMON_CFLAGS = -std=c11 -O2 -g -Wall -Wextra -Werror -Wpedantic -Wshadow -Wconversion -I$(COMMON_DIR)
+COMMON_LIBS = -lzstd
 # One test compares with libpq; the library itself never links it.
 LIBS_common_conninfo_libpq = $(shell pkg-config --cflags --libs libpq)
 COMMON_SANITIZE = -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -41,7 +42,7 @@ $(1)/libtide_common.a: $$(COMMON_SRCS:$(COMMON_DIR)/%.c=$(1)/%.o)
 
 $(1)/unit/%: $(COMMON_ROOT)/tests/unit/%.c $(1)/libtide_common.a $(COMMON_ROOT)/tests/unit/common_test.h
 	@mkdir -p $$(@D)
-	$$(CC) $$(COMMON_CFLAGS) $(2) -o $$@ $$< $(1)/libtide_common.a -lcmocka $$(LIBS_$$*)
+	$$(CC) $$(COMMON_CFLAGS) $(2) -o $$@ $$< $(1)/libtide_common.a $$(COMMON_LIBS) -lcmocka $$(LIBS_$$*)
 endef
 
 $(eval $(call common_objects,$$(COMMON_BUILD),))
@@ -63,7 +64,7 @@ FUZZ_BUILD = $(BUILD)/fuzz
 $(FUZZ_BUILD)/%: $(COMMON_ROOT)/tests/fuzz/%.c $(COMMON_ROOT)/tests/fuzz/fuzz.h $(COMMON_SRCS) \
 		$(COMMON_HDRS)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(COMMON_CFLAGS) $(COMMON_SANITIZE) -fsanitize=fuzzer -o $@ $< $(COMMON_SRCS)
+	$(FUZZ_CC) $(COMMON_CFLAGS) $(COMMON_SANITIZE) -fsanitize=fuzzer -o $@ $< $(COMMON_SRCS) $(COMMON_LIBS)
 
 fuzz-build: $(COMMON_FUZZERS:$(COMMON_ROOT)/tests/fuzz/%.c=$(FUZZ_BUILD)/%)
 

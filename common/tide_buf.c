@@ -54,11 +54,10 @@ tide_buf_reset(TideBuf *buf)
 		buf->data[0] = '\0';
 }
 
-/* Makes room for extra more bytes and the NUL. */
-static bool
-reserve(TideBuf *buf, size_t extra)
+bool
+tide_buf_reserve(TideBuf *buf, size_t extra)
 {
-	size_t need;
+	size_t need; /* with the NUL */
 	size_t cap = buf->cap < FIRST_CAPACITY ? FIRST_CAPACITY : buf->cap;
 	char *data;
 
@@ -108,7 +107,7 @@ trim_partial_sequence(TideBuf *buf)
 	buf->data[buf->len] = '\0';
 }
 
-/* Fixed memory only: keeps what fits of data, after reserve() failed for all of it. */
+/* Fixed memory only: keeps what fits of data, after tide_buf_reserve() failed for all of it. */
 static void
 append_cut(TideBuf *buf, const void *data)
 {
@@ -125,7 +124,7 @@ tide_buf_append(TideBuf *buf, const void *data, size_t len)
 {
 	bool was_oom = buf->oom;
 
-	if (!reserve(buf, len))
+	if (!tide_buf_reserve(buf, len))
 	{
 		if (!was_oom && buf->resize == NULL)
 			append_cut(buf, data);
@@ -162,7 +161,7 @@ tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args)
 	va_end(again);
 	if (len < 0)
 		buf->oom = true;
-	if (len >= 0 && reserve(buf, (size_t) len))
+	if (len >= 0 && tide_buf_reserve(buf, (size_t) len))
 	{
 		vsnprintf(buf->data + buf->len, (size_t) len + 1, fmt, args);
 		buf->len += (size_t) len;

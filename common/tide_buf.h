@@ -47,6 +47,9 @@ tide_buf_printf(TideBuf *buf, const char *fmt, ...) __attribute__((format(printf
 extern bool
 tide_buf_vprintf(TideBuf *buf, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 
+/* Room for extra bytes and a NUL after data[len]; the caller fills them and adds to len itself. */
+extern bool tide_buf_reserve(TideBuf *buf, size_t extra);
+
 /* Never NULL: "" if nothing was appended.  Valid until the next append. */
 extern const char *tide_buf_cstr(const TideBuf *buf);
 

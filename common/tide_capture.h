@@ -21,9 +21,12 @@
 
 typedef struct TideCapture TideCapture;
 
-/* region: this origin's name.  start: position of the first frame.  NULL: out of memory. */
-extern TideCapture *tide_capture_new(const char *region, uint64_t system_id, uint32_t timeline,
-									 uint64_t start);
+/*
+ * region: this origin's name.  start: position of the first frame.  NULL: out of
+ * memory, or no region can have that name.
+ */
+extern TideCapture *
+tide_capture_new(const char *region, uint64_t system_id, uint32_t timeline, uint64_t start);
 extern void tide_capture_free(TideCapture *capture);
 
 /*
@@ -32,7 +35,7 @@ extern void tide_capture_free(TideCapture *capture);
  */
 extern const char *tide_capture_message(TideCapture *capture, const void *data, size_t len);
 
-/* Bytes of records collected since the last frame, whole and unfinished transactions. */
+/* Bytes of records collected and not framed yet, whole and unfinished transactions. */
 extern size_t tide_capture_size(const TideCapture *capture);
 extern uint32_t tide_capture_transactions(const TideCapture *capture); /* whole ones among them */
 extern bool tide_capture_in_transaction(const TideCapture *capture);
@@ -40,15 +43,17 @@ extern bool tide_capture_in_transaction(const TideCapture *capture);
 /* End of the last whole transaction seen, also of dropped ones: what is safe once frames are. */
 extern uint64_t tide_capture_position(const TideCapture *capture);
 
-/* A keepalive said that nothing of ours is before this position.  Only between transactions. */
+/* A keepalive said that nothing of ours is before this position.  Ignored inside transactions. */
 extern void tide_capture_advance(TideCapture *capture, uint64_t position);
 
 /*
  * Makes a frame of what was collected.  Whole transactions if there are any (an
  * unfinished one stays for the next frame); if there is only a part of one and
- * partial is true, that part (TIDE_FRAME_OPEN).  *made is false if there was
- * nothing; with even_empty an empty frame is made that only carries the position.
- * built_us, wal_end: see TideFrameHeader.  false: out of memory or too large.
+ * partial is true, that part (TIDE_FRAME_OPEN).  The last part of a transaction
+ * gets a frame of its own: to send all there is, call until *made is false, which
+ * it is if there was nothing.  With even_empty an empty frame is made then, that
+ * only carries the position.  built_us, wal_end: see TideFrameHeader.  false: out
+ * of memory or too large; nothing is lost then.
  */
 extern bool tide_capture_frame(TideCapture *capture, bool partial, bool even_empty, int level,
 							   int64_t built_us, uint64_t wal_end, TideBuf *out, bool *made);

@@ -21,6 +21,8 @@
  * crc is CRC-32C of the whole frame with the crc field zero.  raw_len is the
  * length of the records; a reader allocates no more than its own limit.
  *
+ * level says how hard zstd tried; 0 when the body is stored.  reserved is 0, a reader ignores it.
+ *
  *	record	type u8 | len u32 | payload of len bytes
  *
  *	'R'	relation	relid u32 | fingerprint u64 | replident u8 | schema str | name str | ncols u16
@@ -38,7 +40,12 @@
  *			for the last two: len u32 | bytes
  *	str		len u16 | bytes (no zero byte inside)
  *
- * A relation's record comes before the first record of the same frame that names it.
+ * A relation's record comes before the first record of the same frame that names
+ * it, perhaps before 'B'; a later one with the same relid replaces it.  A frame
+ * that goes on with a transaction (TIDE_FRAME_CONTINUES) repeats its 'B' first;
+ * one that leaves it open (TIDE_FRAME_OPEN) ends without 'C'.  Such a frame holds
+ * nothing of other transactions.  Times are microseconds since 1970.  A column's
+ * type of a domain is named by its base type, which is what travels.
  */
 #ifndef TIDE_FRAME_H
 #define TIDE_FRAME_H
@@ -55,21 +62,22 @@
 
 #define TIDE_FRAME_MAX_COLUMNS 1664
 #define TIDE_FRAME_MAX_RAW ((size_t) 0x3f000000) /* just under what one bytea can hold */
-#define TIDE_FRAME_HEADER 71 /* without the origin's name */
+#define TIDE_FRAME_HEADER 73					 /* without the origin's name */
 
 typedef struct TideFrameHeader
 {
 	uint8_t flags;
+	uint8_t level;
 	uint32_t raw_len;
 	uint32_t body_len;
 	uint64_t start;		/* everything before this position came earlier */
 	uint64_t end;		/* end of the last whole transaction; == start in an open frame */
 	uint64_t system_id; /* of the origin's cluster */
 	uint32_t timeline;
-	int64_t built_us; /* the origin's clock, microseconds since 1970 */
-	uint64_t wal_end; /* how far the origin's WAL had come */
-	uint32_t n_transactions;
-	uint32_t n_changes;
+	int64_t built_us;		 /* the origin's clock, microseconds since 1970 */
+	uint64_t wal_end;		 /* how far the origin's WAL had come */
+	uint32_t n_transactions; /* that end in this frame */
+	uint32_t n_changes;		 /* inserts, updates, deletes and truncates */
 	const char *origin; /* the region's name, not terminated; points into the frame when read */
 	uint8_t origin_len;
 } TideFrameHeader;
@@ -77,7 +85,8 @@ typedef struct TideFrameHeader
 /*
  * Completes a frame: header (its lengths are filled in) and records into out,
  * which is emptied first.  level 0: not compressed; else zstd's.  A body that
- * does not shrink is stored as it is.  false: out of memory, or too large.
+ * does not shrink is stored as it is.  Of header->flags only CONTINUES and OPEN
+ * are looked at.  false: out of memory, too large, or an origin that no region has.
  */
 extern bool tide_frame_build(const TideFrameHeader *header, const void *records, size_t len,
 							 int level, TideBuf *out);
@@ -86,10 +95,13 @@ extern bool tide_frame_build(const TideFrameHeader *header, const void *records,
  * Reads and checks the header, lengths and checksum.  NULL, or a static text
  * that says what is wrong.  *body points into data.
  */
-extern const char *tide_frame_open(const void *data, size_t len, TideFrameHeader *header,
-								   const uint8_t **body);
+extern const char *
+tide_frame_open(const void *data, size_t len, TideFrameHeader *header, const uint8_t **body);
 
-/* Decompresses into raw (header.raw_len bytes of the caller, at most max_raw); or copies. */
+/*
+ * Decompresses into raw, or copies: header.raw_len bytes of the caller, who has
+ * compared that length with its own limit before it made room.  NULL, or what is wrong.
+ */
 extern const char *
 tide_frame_unpack(const TideFrameHeader *header, const uint8_t *body, uint8_t *raw);
 
@@ -122,7 +134,7 @@ extern uint64_t tide_read_u64(TideCursor *cursor);
 extern const uint8_t *tide_read_bytes(TideCursor *cursor, size_t len); /* NULL if too short */
 extern TideStr tide_read_str(TideCursor *cursor);
 
-/* The next record; false at the end or (cursor->bad) at damage. */
+/* The next record, of whatever type; false at the end or (records->bad) at damage. */
 extern bool tide_record_next(TideCursor *records, TideRecord *record);
 
 typedef struct TideColumn
@@ -146,6 +158,7 @@ typedef struct TideRelation
 	TideCursor columns; /* tide_read_column() n_columns times */
 } TideRelation;
 
+/* false: damaged.  All of it is checked, so that reading columns can't fail afterwards. */
 extern bool tide_read_relation(TideCursor payload, TideRelation *relation);
 extern bool tide_read_column(TideCursor *columns, TideColumn *column);
 
@@ -156,7 +169,7 @@ typedef struct TideValue
 	const uint8_t *data; /* into the frame, not terminated */
 } TideValue;
 
-/* Reads a tuple of at most max columns; its number of columns, or -1. */
+/* Reads a tuple of at most max columns; its number of columns, or -1 (cursor->bad).  NULL: skips. */
 extern int tide_read_tuple(TideCursor *cursor, TideValue *values, int max);
 
 /* ---- writing records ---- */

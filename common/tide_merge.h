@@ -22,7 +22,7 @@ typedef enum TideMergeAction
 	TIDE_MERGE_INSERT, /* no row here: store the change's row */
 	TIDE_MERGE_UPDATE, /* replace the row by the change's */
 	TIDE_MERGE_DELETE,
-	TIDE_MERGE_KEEP, /* the row here is as new or newer (a change that came again) */
+	TIDE_MERGE_KEEP,   /* the row here is as new or newer (a change that came again) */
 	TIDE_MERGE_NOTHING /* a delete of a row that is not here */
 } TideMergeAction;
 
@@ -32,9 +32,9 @@ typedef struct TideMergeInput
 	bool local_present;
 	bool local_stamped; /* the row here has a stamp; without one it is older than everything */
 	TideStamp local;
-	bool remote_stamped; /* deletes carry none yet: they always win over what they find */
+	bool remote_stamped; /* a delete without one always wins; with one, over what is not newer */
 	TideStamp remote;
-	uint32_t here; /* this region's number: stands for an absent local stamp's origin */
+	uint32_t here;	 /* this region's number: stands for an absent local stamp's origin */
 	uint32_t sender; /* the origin of the stream: stands for an absent remote stamp's origin */
 } TideMergeInput;
 

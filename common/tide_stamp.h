@@ -31,19 +31,19 @@
 
 typedef struct TideStamp
 {
-	int64_t clock;	 /* microseconds since 1970; 0: before everything that was ever stamped */
+	int64_t clock;	 /* microseconds since 1970, not negative; 0: before everything stamped */
 	uint32_t origin; /* tide_region_id of the writer; 0: unknown */
 } TideStamp;
 
 /* A region's number: FNV-1a of its name, never 0.  Two names may collide; region_add refuses that. */
 extern uint32_t tide_region_id(const char *name, size_t len);
 
-/* The next clock: larger than everything seen, and not behind physical time. */
+/* The next clock: larger than everything seen (unless that is INT64_MAX), not behind physical time. */
 extern int64_t tide_clock_next(int64_t physical_us, int64_t seen);
 
 extern void tide_stamp_encode(TideStamp stamp, uint8_t out[TIDE_STAMP_LEN]);
 
-/* false if data is shorter than a stamp. */
+/* false if data is shorter than a stamp or its clock has the sign bit, which no stamp has. */
 extern bool tide_stamp_decode(const uint8_t *data, size_t len, TideStamp *stamp);
 
 /* <0, 0, >0.  Clock first, origin breaks ties. */

@@ -1,10 +1,12 @@
 /*
  * cmd_status.c
- *		"pg_tide status": what a database's pipelines, outboxes and inboxes are at.
+ *		"pg_tide status": what a database's pipelines, links, outboxes and inboxes are at.
  *
  * One query returns everything as one document (queries.sql, "status");
- * --json prints it, otherwise it becomes tables.
+ * --json prints it, otherwise it becomes tables.  Links and slots are in
+ * cmd_status_rows.c, --watch is in cmd_status_watch.c.
  */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,28 +15,19 @@
 #include "mem.h"
 #include "pg_json.h"
 #include "queries.h"
-#include "table.h"
+#include "status.h"
 
 static const TideCliOption options[] = {
 	{"dbname", 'd', "CONNINFO", NULL, "libpq connection string or URI (default: PG* variables)"},
 	{"json", '\0', NULL, NULL, "print one JSON document"},
+	{"watch", '\0', NULL, NULL, "show it again every second, until interrupted"},
 	{"log-level", '\0', "LEVEL", "warn", "error, warn, info or debug"},
 	{"log-format", '\0', "FORMAT", "text", "text or json"},
 	{NULL, '\0', NULL, NULL, NULL},
 };
 
-/* How a member of a row's object becomes a cell; the text is the caller's to free. */
-typedef char *(*FormatCell)(const json_t *row, const char *key);
-
-typedef struct Column
-{
-	TideTableColumn look;
-	const char *key;
-	FormatCell format;
-} Column;
-
-static char *
-format_text(const json_t *row, const char *key)
+char *
+tide_format_text(const json_t *row, const char *key)
 {
 	const json_t *value = json_object_get(row, key);
 
@@ -49,7 +42,7 @@ format_text(const json_t *row, const char *key)
 static char *
 format_time(const json_t *row, const char *key)
 {
-	char *text = format_text(row, key);
+	char *text = tide_format_text(row, key);
 	char *fraction = strchr(text, '.');
 	char *day_end = strchr(text, 'T');
 
@@ -63,7 +56,7 @@ format_time(const json_t *row, const char *key)
 static char *
 format_interval(const json_t *row, const char *key)
 {
-	char *text = format_text(row, key);
+	char *text = tide_format_text(row, key);
 	char *fraction = strchr(text, '.');
 
 	if (fraction != NULL && strlen(fraction) > 4)
@@ -71,14 +64,16 @@ format_interval(const json_t *row, const char *key)
 	return text;
 }
 
-static char *
-format_bytes(const json_t *row, const char *key)
+char *
+tide_format_bytes(const json_t *row, const char *key)
 {
 	static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-	double value = (double) tide_json_int(row, key);
+	double value = json_number_value(json_object_get(row, key));
 	size_t unit = 0;
 
-	while (value >= 10240 && unit + 1 < sizeof(units) / sizeof(units[0]))
+	if (!json_is_number(json_object_get(row, key)))
+		return tide_strdup("-");
+	while (fabs(value) >= 10240 && unit + 1 < sizeof(units) / sizeof(units[0]))
 	{
 		value /= 1024;
 		unit++;
@@ -86,14 +81,32 @@ format_bytes(const json_t *row, const char *key)
 	return tide_printf("%.0f %s", value, units[unit]);
 }
 
-static char *
-format_state(const json_t *row, const char *key)
+char *
+tide_format_seconds(const json_t *row, const char *key)
 {
-	return tide_json_bool(row, "enabled") ? format_text(row, key) : tide_strdup("disabled");
+	double value = json_number_value(json_object_get(row, key));
+
+	if (!json_is_number(json_object_get(row, key)))
+		return tide_strdup("-");
+	if (value < 9.95)
+		return tide_printf("%.1f s", value);
+	if (value < 600)
+		return tide_printf("%.0f s", value);
+	if (value < 36000)
+		return tide_printf("%.0f min", value / 60);
+	if (value < 864000)
+		return tide_printf("%.0f h", value / 3600);
+	return tide_printf("%.0f d", value / 86400);
 }
 
 static char *
-format_enabled(const json_t *row, const char *key)
+format_state(const json_t *row, const char *key)
+{
+	return tide_json_bool(row, "enabled") ? tide_format_text(row, key) : tide_strdup("disabled");
+}
+
+char *
+tide_format_yes(const json_t *row, const char *key)
 {
 	return tide_strdup(tide_json_bool(row, key) ? "yes" : "no");
 }
@@ -134,52 +147,57 @@ format_segments(const json_t *row, const char *key)
 	return tide_printf("%d of %zu", used, json_array_size(segments));
 }
 
-static const Column pipeline_columns[] = {
-	{{"PIPELINE", false}, "name", format_text}, {{"DIRECTION", false}, "direction", format_text},
-	{{"TARGET", false}, "target", format_text}, {{"STATE", false}, "state", format_state},
-	{{"LAG", true}, "lag", format_interval},	{{"OWNER", false}, "owner", format_text},
+static const TideStatusColumn pipeline_columns[] = {
+	{{"PIPELINE", false}, "name", tide_format_text},
+	{{"DIRECTION", false}, "direction", tide_format_text},
+	{{"TARGET", false}, "target", tide_format_text},
+	{{"STATE", false}, "state", format_state},
+	{{"LAG", true}, "lag", format_interval},
+	{{"OWNER", false}, "owner", tide_format_text},
 };
 
-static const Column outbox_columns[] = {
-	{{"OUTBOX", false}, "outbox", format_text},
-	{{"ENABLED", false}, "enabled", format_enabled},
-	{{"RETENTION", true}, "retention", format_text},
+static const TideStatusColumn outbox_columns[] = {
+	{{"OUTBOX", false}, "outbox", tide_format_text},
+	{{"ENABLED", false}, "enabled", tide_format_yes},
+	{{"RETENTION", true}, "retention", tide_format_text},
 	{{"SEGMENTS", true}, "segments", format_segments},
-	{{"SIZE", true}, "bytes", format_bytes},
+	{{"SIZE", true}, "bytes", tide_format_bytes},
 	{{"PIPELINES", false}, "pipelines", format_list},
 };
 
-static const Column inbox_columns[] = {
-	{{"INBOX", false}, "name", format_text},
-	{{"PENDING", true}, "pending", format_text},
-	{{"LEASED", true}, "leased", format_text},
-	{{"RETRYING", true}, "retrying", format_text},
-	{{"DEAD", true}, "dead", format_text},
+static const TideStatusColumn inbox_columns[] = {
+	{{"INBOX", false}, "name", tide_format_text},
+	{{"PENDING", true}, "pending", tide_format_text},
+	{{"LEASED", true}, "leased", tide_format_text},
+	{{"RETRYING", true}, "retrying", tide_format_text},
+	{{"DEAD", true}, "dead", tide_format_text},
 	{{"OLDEST PENDING", false}, "oldest_pending", format_time},
-	{{"HANDLER", false}, "handler", format_text},
+	{{"HANDLER", false}, "handler", tide_format_text},
 };
 
-static void
-note_last_error(TideTable *table, const json_t *row)
+char *
+tide_status_last_error(const json_t *row)
 {
 	const char *error = tide_json_text(row, "last_error");
 	char *when;
 	char *note;
 
 	if (error == NULL)
-		return;
+		return NULL;
 	when = format_time(row, "last_error_at");
 	note = tide_printf("last error%s%s: %s", when[0] != '-' ? " at " : "",
 					   when[0] != '-' ? when : "", error);
-	tide_table_note(table, note);
-	free(note);
 	free(when);
+	return note;
 }
 
-static void
-print_table(const json_t *rows, const Column *columns, size_t n_columns)
+#define MAX_COLUMNS 12
+
+void
+tide_status_table(FILE *out, const json_t *rows, const TideStatusColumn *columns, size_t n_columns,
+				  TideFormatNote make_note)
 {
-	TideTableColumn looks[8];
+	TideTableColumn looks[MAX_COLUMNS];
 	TideTable *table;
 
 	if (json_array_size(rows) == 0)
@@ -190,6 +208,7 @@ print_table(const json_t *rows, const Column *columns, size_t n_columns)
 	for (size_t r = 0; r < json_array_size(rows); r++)
 	{
 		const json_t *row = json_array_get(rows, r);
+		char *note;
 
 		for (size_t c = 0; c < n_columns; c++)
 		{
@@ -198,41 +217,43 @@ print_table(const json_t *rows, const Column *columns, size_t n_columns)
 			tide_table_cell(table, text);
 			free(text);
 		}
-		note_last_error(table, row);
+		note = make_note != NULL ? make_note(row) : NULL;
+		if (note != NULL)
+			tide_table_note(table, note);
+		free(note);
 	}
-	putchar('\n');
-	tide_table_write(table, stdout);
+	putc('\n', out);
+	tide_table_write(table, out);
 	tide_table_free(table);
 }
 
-#define PRINT_TABLE(rows, columns) \
-	print_table(rows, columns, sizeof(columns) / sizeof((columns)[0]))
-
 static void
-print_field(const char *name, const char *value, const char *remark)
+print_field(FILE *out, const char *name, const char *value, const char *remark)
 {
-	printf("%-12s ", name);
-	tide_write_safely(stdout, value != NULL ? value : "-");
-	printf("%s\n", remark);
+	fprintf(out, "%-12s ", name);
+	tide_write_safely(out, value != NULL ? value : "-");
+	fprintf(out, "%s\n", remark);
 }
 
-static void
-print_status(const json_t *status)
+void
+tide_status_print(FILE *out, const json_t *status)
 {
-	print_field("region", tide_json_text(status, "region"),
+	print_field(out, "region", tide_json_text(status, "region"),
 				tide_json_bool(status, "region_named") ? "" : " (made up; see tide.region_init)");
-	print_field("database", tide_json_text(status, "database"), "");
-	print_field("server", tide_json_text(status, "server_version"), "");
-	print_field("extension", tide_json_text(status, "extension_version"), "");
-	print_field("wake-up",
+	print_field(out, "database", tide_json_text(status, "database"), "");
+	print_field(out, "server", tide_json_text(status, "server_version"), "");
+	print_field(out, "extension", tide_json_text(status, "extension_version"), "");
+	print_field(out, "wake-up",
 				tide_json_bool(status, "preloaded")
 					? "at commit"
 					: "by polling (pg_tide is not in shared_preload_libraries)",
 				"");
-	printf("%-12s %lld\n", "dead letters", tide_json_int(status, "dead_letters"));
-	PRINT_TABLE(json_object_get(status, "pipelines"), pipeline_columns);
-	PRINT_TABLE(json_object_get(status, "outboxes"), outbox_columns);
-	PRINT_TABLE(json_object_get(status, "inboxes"), inbox_columns);
+	fprintf(out, "%-12s %lld\n", "dead letters", tide_json_int(status, "dead_letters"));
+	TIDE_STATUS_TABLE(out, json_object_get(status, "pipelines"), pipeline_columns,
+					  tide_status_last_error);
+	tide_status_print_rows(out, status);
+	TIDE_STATUS_TABLE(out, json_object_get(status, "outboxes"), outbox_columns, NULL);
+	TIDE_STATUS_TABLE(out, json_object_get(status, "inboxes"), inbox_columns, NULL);
 }
 
 static TideExitCode
@@ -245,6 +266,8 @@ run(const TideCliArgs *args)
 
 	if (!tide_cli_init_log(args))
 		return TIDE_EXIT_USAGE;
+	if (tide_cli_flag(args, "watch"))
+		return tide_status_watch(tide_cli_value(args, "dbname"), tide_cli_flag(args, "json"));
 	ok = tide_pg_open(tide_cli_value(args, "dbname"), "status", NULL, &pg, &err) &&
 		 tide_pg_json(pg, tide_q_status, &status, &err);
 	tide_pg_close(pg);
@@ -256,14 +279,14 @@ run(const TideCliArgs *args)
 		putchar('\n');
 	}
 	else
-		print_status(status);
+		tide_status_print(stdout, status);
 	json_decref(status);
 	return TIDE_EXIT_OK;
 }
 
 const TideCommand tide_cmd_status = {
 	.name = "status",
-	.summary = "show pipelines, outboxes and inboxes of a database",
+	.summary = "show pipelines, links, outboxes and inboxes of a database",
 	.options = options,
 	.run = run,
 };

@@ -158,3 +158,16 @@ SELECT o.name, pg_catalog.count(n) FILTER (
        o.retention
 FROM tide.outbox o, pg_catalog.generate_series(0, 2) n
 GROUP BY o.id, o.name, o.retention ORDER BY o.name;
+
+-- Rows.
+
+-- First on a connection in replication mode: values as text look the same everywhere, an exported
+-- snapshot lives as long as it is needed.  Answers with the server's patience in milliseconds.
+-- name: wal_session
+SELECT s.setting, pg_catalog.set_config('DateStyle', 'ISO, MDY', false),
+       pg_catalog.set_config('IntervalStyle', 'postgres', false),
+       pg_catalog.set_config('extra_float_digits', '3', false),
+       pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
+       pg_catalog.set_config('statement_timeout', '0', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
+FROM pg_catalog.pg_settings s WHERE s.name = 'wal_sender_timeout';

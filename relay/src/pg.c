@@ -91,10 +91,10 @@ check_conninfo(const char *conninfo, bool *has_service, TideError *err)
  * what is still missing then: with one, our defaults stay away.
  */
 static PGconn *
-start_connection(const char *conninfo, const char *what, bool has_service)
+start_connection(const char *conninfo, const char *what, bool replication, bool has_service)
 {
-	const char *keywords[N_DAEMON_DEFAULTS + 4];
-	const char *values[N_DAEMON_DEFAULTS + 4];
+	const char *keywords[N_DAEMON_DEFAULTS + 5];
+	const char *values[N_DAEMON_DEFAULTS + 5];
 	char *name = tide_printf("pg_tide %s", what);
 	size_t n = 0;
 	PGconn *conn;
@@ -110,6 +110,11 @@ start_connection(const char *conninfo, const char *what, bool has_service)
 	values[n++] = conninfo;
 	keywords[n] = "client_encoding"; /* everything the relay handles is UTF-8 */
 	values[n++] = "UTF8";
+	if (replication)
+	{
+		keywords[n] = "replication";
+		values[n++] = "database";
+	}
 	keywords[n] = NULL;
 	values[n] = NULL;
 
@@ -165,8 +170,8 @@ connect_limit_ms(PGconn *conn)
  * Waits until the socket is ready, stop is requested or the deadline passes.
  * Returns true if it is worth looking at the socket again.
  */
-static bool
-wait_socket(const TidePg *pg, short events, long long deadline, TideError *err)
+bool
+tide_pg_wait_socket(const TidePg *pg, short events, long long deadline, TideError *err)
 {
 	for (;;)
 	{
@@ -206,7 +211,7 @@ poll_connection(TidePg *pg, TideError *err)
 	{
 		short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
 
-		if (!wait_socket(pg, events, deadline, err))
+		if (!tide_pg_wait_socket(pg, events, deadline, err))
 		{
 			if (err != NULL && err->class == TIDE_ERR_TIMEOUT)
 				tide_error(err, TIDE_ERR_TIMEOUT, "", "could not connect to %s within %d ms",
@@ -232,9 +237,9 @@ describe_peer(PGconn *conn)
 					   port != NULL ? port : "");
 }
 
-bool
-tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TidePg **out,
-			 TideError *err)
+static bool
+open_connection(const char *conninfo, const char *what, bool replication, const TideStop *stop,
+				TidePg **out, TideError *err)
 {
 	TidePg *pg;
 	bool has_service;
@@ -250,7 +255,7 @@ tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TideP
 
 	pg = tide_zalloc(sizeof(TidePg));
 	pg->stop = stop;
-	pg->conn = start_connection(conninfo, what, has_service);
+	pg->conn = start_connection(conninfo, what, replication, has_service);
 	pg->where = describe_peer(pg->conn);
 	PQsetNoticeProcessor(pg->conn, notice_to_log, NULL);
 
@@ -270,14 +275,29 @@ tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TideP
 		tide_pg_close(pg);
 		return false;
 	}
-	/* Whatever path the role or database has: nobody's operators come before the server's own. */
-	if (!tide_pg_exec(pg, tide_q_session, 0, NULL, NULL, err))
-	{
-		tide_pg_close(pg);
-		return false;
-	}
 	*out = pg;
 	return true;
+}
+
+bool
+tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TidePg **out,
+			 TideError *err)
+{
+	if (!open_connection(conninfo, what, false, stop, out, err))
+		return false;
+	/* Whatever path the role or database has: nobody's operators come before the server's own. */
+	if (tide_pg_exec(*out, tide_q_session, 0, NULL, NULL, err))
+		return true;
+	tide_pg_close(*out);
+	*out = NULL;
+	return false;
+}
+
+bool
+tide_pg_open_replication(const char *conninfo, const char *what, const TideStop *stop, TidePg **out,
+						 TideError *err)
+{
+	return open_connection(conninfo, what, true, stop, out, err);
 }
 
 void
@@ -286,6 +306,7 @@ tide_pg_close(TidePg *pg)
 	if (pg == NULL)
 		return;
 	PQclear(pg->result);
+	PQfreemem(pg->copied);
 	PQfinish(pg->conn);
 	free(pg->where);
 	free(pg);
@@ -323,7 +344,7 @@ flush_output(TidePg *pg, TideError *err)
 			tide_pg_error(pg, NULL, err);
 			return false;
 		}
-		if (!wait_socket(pg, POLLIN | POLLOUT, -1, err))
+		if (!tide_pg_wait_socket(pg, POLLIN | POLLOUT, -1, err))
 			return false;
 		if (!PQconsumeInput(pg->conn))
 		{
@@ -331,6 +352,25 @@ flush_output(TidePg *pg, TideError *err)
 			return false;
 		}
 	}
+}
+
+bool
+tide_pg_push(TidePg *pg, TideError *err)
+{
+	int left = PQflush(pg->conn);
+
+	pg->unsent = left > 0;
+	if (left >= 0)
+		return true;
+	tide_pg_error(pg, NULL, err);
+	pg->broken = true;
+	return false;
+}
+
+short
+tide_pg_poll_events(const TidePg *pg)
+{
+	return pg->unsent ? POLLIN | POLLOUT : POLLIN;
 }
 
 /* The number under which sql is prepared, or -1. */
@@ -358,15 +398,22 @@ send_statement(TidePg *pg, const char *sql, int n_params, const char *const *val
 	return PQsendQueryPrepared(pg->conn, name, n_params, values, lengths, formats, 0) == 1;
 }
 
-bool
-tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
-			  const int *lengths, const int *formats, TideError *err)
+/* Can something be said now? */
+static bool
+check_idle(const TidePg *pg, TideError *err)
 {
 	if (pg->broken)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "connection to %s is broken", pg->where);
 	if (pg->pending)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement is already under way");
-	if (!send_statement(pg, sql, n_params, values, lengths, formats))
+	return true;
+}
+
+/* Something was given to libpq, or not (said); sends all of it. */
+static bool
+begin_statement(TidePg *pg, bool said, TideError *err)
+{
+	if (!said)
 	{
 		tide_pg_error(pg, NULL, err);
 		return false;
@@ -379,6 +426,29 @@ tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *valu
 		return false;
 	}
 	return true;
+}
+
+bool
+tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
+			  const int *lengths, const int *formats, TideError *err)
+{
+	return check_idle(pg, err) &&
+		   begin_statement(pg, send_statement(pg, sql, n_params, values, lengths, formats), err);
+}
+
+bool
+tide_pg_send(TidePg *pg, const char *sql, int n_params, const char *const *values,
+			 const int *lengths, const int *formats, TideError *err)
+{
+	if (!check_idle(pg, err))
+		return false;
+	if (!send_statement(pg, sql, n_params, values, lengths, formats))
+	{
+		tide_pg_error(pg, NULL, err);
+		return false;
+	}
+	pg->pending = true;
+	return tide_pg_push(pg, err);
 }
 
 /*
@@ -405,12 +475,14 @@ take_results(TidePg *pg)
 	return false;
 }
 
-/* Waits for the end of the statement; see wait_socket for the ways this can fail. */
+/* Waits for the end of the statement; see tide_pg_wait_socket for the ways this can fail. */
 static bool
 wait_results(TidePg *pg, long long deadline, TideError *err)
 {
 	for (;;)
 	{
+		if (pg->unsent && !tide_pg_push(pg, err))
+			return false;
 		if (!PQconsumeInput(pg->conn))
 		{
 			tide_pg_error(pg, NULL, err);
@@ -419,7 +491,7 @@ wait_results(TidePg *pg, long long deadline, TideError *err)
 		}
 		if (take_results(pg))
 			return true;
-		if (!wait_socket(pg, POLLIN, deadline, err))
+		if (!tide_pg_wait_socket(pg, tide_pg_poll_events(pg), deadline, err))
 			return false;
 	}
 }
@@ -540,6 +612,15 @@ tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *value
 }
 
 bool
+tide_pg_command(TidePg *pg, const char *sql, PGresult **res, TideError *err)
+{
+	if (res != NULL)
+		*res = NULL;
+	return check_idle(pg, err) && begin_statement(pg, PQsendQuery(pg->conn, sql) == 1, err) &&
+		   tide_pg_finish(pg, -1, res, err);
+}
+
+bool
 tide_pg_prepare(TidePg *pg, const char *sql, TideError *err)
 {
 	char name[16];
@@ -547,13 +628,8 @@ tide_pg_prepare(TidePg *pg, const char *sql, TideError *err)
 	if (pg->n_prepared == TIDE_PG_MAX_PREPARED || pg->broken || pg->pending)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement can't be prepared now");
 	snprintf(name, sizeof(name), "tide_%d", pg->n_prepared);
-	if (!PQsendPrepare(pg->conn, name, sql, 0, NULL))
-	{
-		tide_pg_error(pg, NULL, err);
-		return false;
-	}
-	pg->pending = true;
-	if (!flush_output(pg, err) || !tide_pg_finish(pg, -1, NULL, err))
+	if (!begin_statement(pg, PQsendPrepare(pg->conn, name, sql, 0, NULL) == 1, err) ||
+		!tide_pg_finish(pg, -1, NULL, err))
 		return false;
 	pg->prepared[pg->n_prepared++] = sql;
 	return true;
@@ -569,4 +645,39 @@ int64_t
 tide_pg_int64(const PGresult *res, int row, int col)
 {
 	return PQgetisnull(res, row, col) ? 0 : (int64_t) strtoll(PQgetvalue(res, row, col), NULL, 10);
+}
+
+uint64_t
+tide_pg_lsn(const PGresult *res, int row, int col)
+{
+	return tide_lsn_parse(tide_pg_value(res, row, col));
+}
+
+bool
+tide_pg_bool(const PGresult *res, int row, int col)
+{
+	return strcmp(PQgetvalue(res, row, col), "t") == 0;
+}
+
+void
+tide_lsn_format(uint64_t lsn, char text[TIDE_LSN_TEXT])
+{
+	snprintf(text, TIDE_LSN_TEXT, "%X/%X", (unsigned) (lsn >> 32), (unsigned) lsn);
+}
+
+uint64_t
+tide_lsn_parse(const char *text)
+{
+	char *end;
+	uint64_t high;
+	uint64_t low;
+
+	if (text == NULL)
+		return 0;
+	high = strtoull(text, &end, 16);
+	if (end == text || *end != '/' || high > UINT32_MAX)
+		return 0;
+	text = end + 1;
+	low = strtoull(text, &end, 16);
+	return end == text || *end != '\0' || low > UINT32_MAX ? 0 : high << 32 | low;
 }

@@ -24,8 +24,17 @@ typedef struct TidePg TidePg;
  */
 extern bool tide_pg_open(const char *conninfo, const char *what, const TideStop *stop, TidePg **pg,
 						 TideError *err);
+/*
+ * The same as a walsender: replication commands, and statements by
+ * tide_pg_command.  Everything else here needs a connection of the first kind.
+ */
+extern bool tide_pg_open_replication(const char *conninfo, const char *what, const TideStop *stop,
+									 TidePg **pg, TideError *err);
 extern void tide_pg_close(TidePg *pg);
 extern PGconn *tide_pg_conn(TidePg *pg);
+
+/* By the simple protocol: no parameters, sql may be a command of a walsender. */
+extern bool tide_pg_command(TidePg *pg, const char *sql, PGresult **res, TideError *err);
 
 /* Text parameters and results.  *res is the caller's to PQclear; may be NULL if not wanted. */
 extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *values,
@@ -44,6 +53,33 @@ extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError
 extern bool tide_pg_pending(const TidePg *pg); /* started and not finished */
 
 /*
+ * As tide_pg_start, but returns before all is on its way; tide_pg_finish sends
+ * the rest.  tide_pg_poll_events: what to poll PQsocket for meanwhile.
+ */
+extern bool tide_pg_send(TidePg *pg, const char *sql, int n_params, const char *const *values,
+						 const int *lengths, const int *formats, TideError *err);
+extern short tide_pg_poll_events(const TidePg *pg);
+
+/*
+ * Copying out of the server: COPY ... TO STDOUT, or a walsender's stream, by
+ * the simple protocol.  start waits until it begins, next never waits.  data is
+ * what the server sent as one message (a row, for COPY), until the next call.
+ */
+typedef enum TideCopyStep
+{
+	TIDE_COPY_DATA,
+	TIDE_COPY_WAIT, /* nothing more here now: poll, or tide_pg_copy_wait */
+	TIDE_COPY_END
+} TideCopyStep;
+
+extern bool tide_pg_copy_start(TidePg *pg, const char *sql, TideError *err);
+extern bool
+tide_pg_copy_next(TidePg *pg, TideCopyStep *step, const char **data, size_t *len, TideError *err);
+extern bool tide_pg_copy_wait(TidePg *pg, TideError *err);
+/* Into a walsender's stream; never waits. */
+extern bool tide_pg_copy_put(TidePg *pg, const char *data, size_t len, TideError *err);
+
+/*
  * From now on this connection parses and plans the statement no more.  For the
  * few that run for every batch; sql is recognised by its address.
  */
@@ -55,6 +91,13 @@ extern void tide_pg_error(TidePg *pg, const PGresult *res, TideError *err);
 /* Convenience for results: NULL for SQL NULL. */
 extern const char *tide_pg_value(const PGresult *res, int row, int col);
 extern int64_t tide_pg_int64(const PGresult *res, int row, int col); /* 0 for NULL */
+extern uint64_t tide_pg_lsn(const PGresult *res, int row, int col);	 /* 0 for NULL */
+extern bool tide_pg_bool(const PGresult *res, int row, int col);	 /* false for NULL */
+
+/* LSNs as text, "16/B374D848"; parse answers 0 for what is none. */
+#define TIDE_LSN_TEXT 20
+extern void tide_lsn_format(uint64_t lsn, char text[TIDE_LSN_TEXT]);
+extern uint64_t tide_lsn_parse(const char *text);
 
 /*
  * Builds a one-dimensional array in PostgreSQL's binary format, for use as a

@@ -1,0 +1,260 @@
+/*
+ * wal_frames.c
+ *		From a slot to frames: the WAL stream and the capture put together.
+ *
+ * Two buffers of frames take turns: one is out with whoever asked for it, the
+ * other is made ahead as soon as enough is collected for it.  When that is so
+ * and as much again is collected, nothing more is read; the server's walsender
+ * then waits, but it is still answered, as its patience is limited.
+ */
+#include "wal_frames.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "mem.h"
+#include "tide_capture.h"
+
+#define TURN_MS 30			 /* one turn reads no longer than this */
+#define LOOK_EVERY 64		 /* messages between two looks at the clock */
+#define EMPTY_FRAME_MS 10000 /* a position that moves without frames is told this often */
+#define EMPTY_FRAME_BYTES ((uint64_t) 16 << 20) /* ... or when it has moved this far */
+
+/* A frame and what TideFrame says of it. */
+typedef struct Built
+{
+	TideBuf buf;
+	TideFrame frame;
+} Built;
+
+struct TideWalFrames
+{
+	TideWal *wal;
+	TideCapture *capture;
+	size_t max_frame;
+	int level;
+
+	Built built[2];
+	int out;	/* which of them is with the caller; the other is made ahead */
+	bool ahead; /* it is */
+
+	uint64_t offered; /* end of the last frame made */
+	long long offered_at;
+	uint64_t confirmed;
+	uint64_t wal_end;
+	int64_t origin_us;	 /* the origin's clock ... */
+	long long origin_at; /* ... at this time of ours */
+};
+
+bool
+tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, TideError *err)
+{
+	TideWalFrames *frames = tide_zalloc(sizeof(*frames));
+	const TideWalStart start = {.slot = opts->slot,
+								.publications = opts->publications,
+								.position = opts->start,
+								.only_local = opts->server_version >= 160000};
+
+	frames->max_frame = opts->max_frame > 0 ? opts->max_frame : TIDE_MAX_FRAME_DEFAULT;
+	frames->level = opts->level;
+	frames->offered = frames->confirmed = frames->wal_end = opts->start;
+	frames->offered_at = frames->origin_at = tide_monotonic_ms();
+	frames->origin_us = tide_wall_us();
+	tide_buf_init(&frames->built[0].buf);
+	tide_buf_init(&frames->built[1].buf);
+	frames->capture = tide_capture_new(opts->region, opts->system_id, opts->timeline, opts->start);
+	if (frames->capture == NULL)
+		tide_error(err, TIDE_ERR_CONFIG, "", "no region can be called \"%s\"", opts->region);
+	else if (tide_wal_open(opts->conninfo, opts->what, opts->stop, &frames->wal, err) &&
+			 tide_wal_start(frames->wal, &start, err))
+	{
+		*result = frames;
+		return true;
+	}
+	tide_wal_frames_close(frames);
+	*result = NULL;
+	return false;
+}
+
+void
+tide_wal_frames_close(TideWalFrames *frames)
+{
+	if (frames == NULL)
+		return;
+	tide_wal_close(frames->wal);
+	tide_capture_free(frames->capture);
+	tide_buf_free(&frames->built[0].buf);
+	tide_buf_free(&frames->built[1].buf);
+	free(frames);
+}
+
+int
+tide_wal_frames_poll(const TideWalFrames *frames, struct pollfd *fds)
+{
+	bool full = frames->ahead && tide_capture_size(frames->capture) >= frames->max_frame;
+	short events = tide_wal_poll_events(frames->wal);
+
+	/* What is not going to be read must not wake anybody. */
+	fds[0].fd = tide_wal_socket(frames->wal);
+	fds[0].events = full ? (short) (events & ~POLLIN) : events;
+	fds[0].revents = 0;
+	return 1;
+}
+
+/* ---- making frames ---- */
+
+static int64_t
+origin_now(const TideWalFrames *frames)
+{
+	return frames->origin_us + (tide_monotonic_ms() - frames->origin_at) * 1000;
+}
+
+static uint64_t
+later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static void
+describe(TideFrame *frame, const TideBuf *buf, const TideFrameHeader *header)
+{
+	frame->data = buf->data;
+	frame->len = buf->len;
+	frame->flags = header->flags;
+	frame->start = header->start;
+	frame->end = header->end;
+	frame->raw_bytes = header->raw_len;
+}
+
+/* Into the buffer that is not out. */
+static bool
+make_frame(TideWalFrames *frames, bool empty, bool *made, TideError *err)
+{
+	Built *built = &frames->built[!frames->out];
+	TideFrameHeader header;
+	const uint8_t *body;
+	const char *wrong;
+
+	frames->wal_end = later(frames->wal_end, tide_capture_position(frames->capture));
+	if (!tide_capture_frame(frames->capture, true, empty, frames->level, origin_now(frames),
+							frames->wal_end, &built->buf, made))
+		return tide_error(err, TIDE_ERR_DATA, "", "a change is too large for a frame");
+	if (!*made)
+		return true;
+	wrong = tide_frame_open(built->buf.data, built->buf.len, &header, &body);
+	if (wrong != NULL)
+		return tide_error(err, TIDE_ERR_INTERNAL, "", "a frame of our own making: %s", wrong);
+	describe(&built->frame, &built->buf, &header);
+	frames->offered = header.end;
+	frames->offered_at = tide_monotonic_ms();
+	return true;
+}
+
+/* ---- reading ---- */
+
+static bool
+take_message(TideWalFrames *frames, const TideWalMessage *message, TideError *err)
+{
+	const char *wrong;
+
+	frames->origin_us = message->sent_us;
+	frames->origin_at = tide_monotonic_ms();
+	if (message->event == TIDE_WAL_KEEPALIVE)
+	{
+		tide_capture_advance(frames->capture, message->wal_end);
+		return true;
+	}
+	wrong = tide_capture_message(frames->capture, message->data, message->len);
+	if (wrong == NULL)
+		return true;
+	return tide_error(err, TIDE_ERR_INTERNAL, "", "can't understand what the server decoded: %s",
+					  wrong);
+}
+
+/* Is there room for more?  Makes some if it can. */
+static bool
+make_room(TideWalFrames *frames, bool *room, TideError *err)
+{
+	*room = tide_capture_size(frames->capture) < frames->max_frame;
+	if (*room)
+		return true;
+	if (frames->ahead)
+		return true;
+	if (!make_frame(frames, false, &frames->ahead, err))
+		return false;
+	*room = true;
+	return true;
+}
+
+static bool
+read_messages(TideWalFrames *frames, TideError *err)
+{
+	long long end = tide_monotonic_ms() + TURN_MS;
+
+	for (unsigned n = 1;; n++)
+	{
+		TideWalMessage message;
+		bool room;
+
+		if (!make_room(frames, &room, err))
+			return false;
+		if (!room || (n % LOOK_EVERY == 0 && tide_monotonic_ms() > end))
+			return true;
+		if (!tide_wal_read(frames->wal, &message, err))
+			return false;
+		if (message.event == TIDE_WAL_WAIT)
+			return true;
+		if (!take_message(frames, &message, err))
+			return false;
+	}
+}
+
+bool
+tide_wal_frames_turn(TideWalFrames *frames, TideError *err)
+{
+	return read_messages(frames, err) &&
+		   tide_wal_status(frames->wal, tide_capture_position(frames->capture), frames->confirmed,
+						   err);
+}
+
+/* Has the position moved far, or for long, without a frame that says so? */
+static bool
+empty_frame_due(const TideWalFrames *frames)
+{
+	uint64_t position = tide_capture_position(frames->capture);
+
+	if (position <= frames->offered || tide_capture_in_transaction(frames->capture))
+		return false;
+	return position - frames->offered > EMPTY_FRAME_BYTES ||
+		   tide_monotonic_ms() - frames->offered_at > EMPTY_FRAME_MS;
+}
+
+bool
+tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideError *err)
+{
+	bool something = tide_capture_transactions(frames->capture) > 0 ||
+					 tide_capture_size(frames->capture) >= frames->max_frame;
+	bool empty = !something && empty_frame_due(frames);
+
+	*have = frames->ahead;
+	if (!*have && (something || empty) && !make_frame(frames, empty, have, err))
+		return false;
+	if (!*have)
+		return true;
+	frames->ahead = false;
+	frames->out = !frames->out;
+	*frame = frames->built[frames->out].frame;
+	return true;
+}
+
+void
+tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position)
+{
+	frames->confirmed = later(frames->confirmed, position);
+}
+
+void
+tide_wal_frames_wal_end(TideWalFrames *frames, uint64_t wal_end)
+{
+	frames->wal_end = later(frames->wal_end, wal_end);
+}

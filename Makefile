@@ -69,7 +69,7 @@ uninstall: deps-build
 stage: extension
 	$(EXTENSION_MAKE) install DESTDIR=$(BUILD)/stage >/dev/null
 
-TOOLS := $(BUILD)/tools/wan $(BUILD)/tools/natsctl
+TOOLS := $(BUILD)/tools/wan $(BUILD)/tools/natsctl $(BUILD)/tools/frames
 tools: $(TOOLS)
 
 $(BUILD)/tools/natsctl: TOOL_LIBS = -lnats -ljansson
@@ -77,10 +77,14 @@ $(BUILD)/tools/%: tests/tools/%.c | deps-build
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $< $(TOOL_LIBS)
 
+$(BUILD)/tools/frames: TOOL_LIBS = -Icommon $(COMMON_LIB) $(COMMON_LIBS)
+
 # Fuzzers come from common/common.mk; what they need is installed first.
 fuzz: deps-fuzz
 
 include common/common.mk
+
+$(BUILD)/tools/frames: $(COMMON_LIB)
 
 # Unit tests: those of common/ and of the relay, each plain and with sanitizers.
 COMMON_PROGRAMS := $(foreach dir,$(COMMON_BUILD) $(COMMON_ASAN),\

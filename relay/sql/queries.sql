@@ -171,3 +171,115 @@ SELECT s.setting, pg_catalog.set_config('DateStyle', 'ISO, MDY', false),
        pg_catalog.set_config('statement_timeout', '0', false),
        pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false)
 FROM pg_catalog.pg_settings s WHERE s.name = 'wal_sender_timeout';
+
+-- Everything the doctor wants to know of a region's rows.  Sent to this database and to the others'.
+-- name: doctor_rows
+SELECT pg_catalog.jsonb_build_object(
+    'region', tide.region_name(),
+    'region_named', EXISTS (SELECT FROM tide.local_region),
+    'region_id', tide.region_id(tide.region_name()),
+    'extension_version', tide.version(),
+    'in_recovery', pg_catalog.pg_is_in_recovery(),
+    'clock_us', (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint,
+    'role', (SELECT pg_catalog.jsonb_build_object(
+                 'name', r.rolname, 'replication', r.rolreplication OR r.rolsuper,
+                 'relay', pg_catalog.pg_has_role('tide_relay', 'USAGE'))
+             FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+    'settings', (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s
+                 WHERE s.name IN ('wal_level', 'max_wal_senders', 'max_replication_slots',
+                                  'max_slot_wal_keep_size', 'output_plugin_libraries',
+                                  'idle_replication_slot_timeout', 'wal_sender_timeout')),
+    'senders_used', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication),
+    'slots_used', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots),
+    'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                         'name', s.slot_name, 'plugin', s.plugin, 'active', s.active,
+                         'wal_status', s.wal_status, 'safe', s.safe_wal_size,
+                         'retained', CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                             THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),
+                                                             s.restart_lsn) END)
+                         ORDER BY s.slot_name), '[]')
+              FROM pg_catalog.pg_replication_slots s
+              WHERE s.database = pg_catalog.current_database() AND NOT s.temporary
+                  AND (s.slot_name LIKE 'tide\_link\_%' OR s.slot_name LIKE 'tide\_rows\_%')),
+    'tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                          'name', t.relid::text, 'schema', n.nspname, 'table', c.relname,
+                          'class', k.name, 'scope', k.scope, 'conflict', k.conflict,
+                          'durability', k.durability, 'slo', k.slo, 'priority', k.priority,
+                          'options', t.options, 'insert_only', t.insert_only,
+                          'replica_identity', c.relreplident,
+                          'row_security', pg_catalog.row_security_active(c.oid),
+                          'key', (SELECT pg_catalog.jsonb_agg(a.attname ORDER BY a.attname)
+                                  FROM pg_catalog.pg_index i, pg_catalog.pg_attribute a
+                                  WHERE i.indrelid = c.oid AND a.attrelid = c.oid
+                                      AND a.attnum = ANY (i.indkey)
+                                      AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
+                                          ELSE i.indisprimary END),
+                          'trigger', (SELECT g.tgenabled FROM pg_catalog.pg_trigger g
+                                      WHERE g.tgrelid = c.oid AND g.tgname = 'tide_stamp'),
+                          'partitions_off', (SELECT pg_catalog.jsonb_agg(g.tgrelid::regclass::text)
+                                             FROM pg_catalog.pg_trigger g,
+                                                 pg_catalog.pg_partition_tree(c.oid) p
+                                             WHERE g.tgrelid = p.relid AND p.level > 0
+                                                 AND g.tgname = 'tide_stamp'
+                                                 AND g.tgenabled <> 'O'),
+                          'lacks', (SELECT pg_catalog.jsonb_agg(p)
+                                    FROM pg_catalog.unnest('{SELECT,INSERT,UPDATE,DELETE,TRUNCATE}'
+                                                           ::text[]) p
+                                    WHERE NOT pg_catalog.has_table_privilege(c.oid, p)),
+                          'publications', (SELECT pg_catalog.jsonb_agg(u.pubname)
+                                           FROM pg_catalog.pg_publication u,
+                                               pg_catalog.pg_publication_rel r
+                                           WHERE r.prpubid = u.oid AND r.prrelid = c.oid
+                                               AND u.pubname IN ('tide_global',
+                                                                 'tide_global_insert')),
+                          'columns', (SELECT pg_catalog.jsonb_object_agg(
+                                          a.attname, pg_catalog.jsonb_build_object(
+                                              'type', pg_catalog.format_type(a.atttypid, NULL),
+                                              'exact', pg_catalog.format_type(a.atttypid,
+                                                                              a.atttypmod),
+                                              'generated', a.attgenerated <> '',
+                                              'required', a.attnotnull AND NOT a.atthasdef
+                                                  AND a.attidentity = ''))
+                                      FROM pg_catalog.pg_attribute a
+                                      WHERE a.attrelid = c.oid AND a.attnum > 0
+                                          AND NOT a.attisdropped))
+                          ORDER BY n.nspname, c.relname), '[]')
+               FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
+                   LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid
+                   LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace),
+    'regions', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                           'region', r.name, 'region_id', r.region_id, 'conninfo', r.conninfo)
+                           ORDER BY r.name), '[]')
+                FROM tide.region r),
+    'links', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l) ORDER BY l.region), '[]')
+              FROM tide.link l),
+    'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
+    'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
+                     FROM tide.rows_destination d),
+    'publications', (SELECT coalesce(pg_catalog.jsonb_object_agg(
+                                p.pubname, pg_catalog.jsonb_build_object(
+                                    'insert', p.pubinsert, 'update', p.pubupdate,
+                                    'delete', p.pubdelete, 'truncate', p.pubtruncate,
+                                    'via_root', p.pubviaroot)), '{}')
+                     FROM pg_catalog.pg_publication p
+                     WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
+)::text;
+
+-- Which of these tables are there?  With the class that the region that asks has them in.
+-- name: doctor_existing
+SELECT pg_catalog.format('%I.%I', x.schema, x."table"), x.class, c.oid IS NOT NULL
+FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, class text)
+    LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = x.schema
+    LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = x."table"
+        AND c.relkind IN ('r', 'p');
+
+-- name: doctor_parked
+SELECT l.region, pg_catalog.format('%I.%I', p.schema_name, p.table_name), pg_catalog.count(*),
+       (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]
+FROM tide.parked_change p JOIN tide.link l ON l.id = p.link_id
+GROUP BY l.region, p.schema_name, p.table_name ORDER BY l.region, p.schema_name, p.table_name;
+
+-- name: doctor_lag
+SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo
+FROM tide.lag l JOIN tide.class c ON c.name = l.class
+WHERE l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;

@@ -3,7 +3,7 @@
  *		"pg_tide doctor": finds what is wrong or will go wrong, and says what to do.
  *
  * Owns: running the checks, collecting what they report, showing it.  Does not
- * own: the checks (doctor_db.c, doctor_nats.c).
+ * own: the checks (doctor_db.c, doctor_nats.c, doctor_rows.c, doctor_peer.c).
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "cli.h"
-#include "doctor_internal.h"
+#include "doctor_rows.h"
 #include "mem.h"
 #include "nats_conn.h"
 #include "pg_json.h"
@@ -113,6 +113,7 @@ typedef struct Tried
 {
 	bool status;
 	bool pipelines;
+	bool rows;
 } Tried;
 
 static bool
@@ -128,20 +129,20 @@ have(TideDoctor *d, TideDoctorNeed need, Tried *tried)
 			return fetch(d, &d->status, &tried->status, tide_q_status, "status");
 		case TIDE_NEEDS_PIPELINES:
 			return fetch(d, &d->pipelines, &tried->pipelines, tide_q_doctor_pipelines, "pipelines");
+		case TIDE_NEEDS_ROWS:
+			return fetch(d, &d->rows, &tried->rows, tide_q_doctor_rows, "rows");
 	}
 	return false;
 }
 
 static void
-run_checks(TideDoctor *d)
+run_checks(TideDoctor *d, const TideDoctorCheck *checks, Tried *tried)
 {
-	Tried tried = {false, false};
-
-	for (const TideDoctorCheck *check = tide_doctor_db_checks; check->id != NULL; check++)
+	for (const TideDoctorCheck *check = checks; check->id != NULL; check++)
 	{
 		TideFinding *before;
 
-		if (!have(d, check->need, &tried))
+		if (!have(d, check->need, tried))
 		{
 			tide_doctor_report(d, TIDE_DOCTOR_SKIP, check->id, NULL, "could not be checked", NULL);
 			continue;
@@ -211,7 +212,10 @@ print_json(const TideDoctor *d, const size_t *counts, bool ok)
 static TideExitCode
 run(const TideCliArgs *args)
 {
+	static const TideDoctorCheck *const groups[] = {tide_doctor_db_checks, tide_doctor_rows_checks,
+													tide_doctor_peer_checks};
 	TideDoctor doctor = {0};
+	Tried tried = {0};
 	size_t counts[N_LEVELS] = {0};
 	TideError err = {0};
 	bool ok = true;
@@ -222,7 +226,8 @@ run(const TideCliArgs *args)
 	doctor.conninfo = tide_cli_value(args, "dbname");
 	if (!tide_nats_init(&err))
 		tide_doctor_report(&doctor, TIDE_DOCTOR_ERROR, "nats", NULL, err.message, err.hint);
-	run_checks(&doctor);
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		run_checks(&doctor, groups[i], &tried);
 	for (const TideFinding *f = doctor.first; f != NULL; f = f->next)
 	{
 		counts[f->level]++;
@@ -236,6 +241,8 @@ run(const TideCliArgs *args)
 	json_decref(doctor.server);
 	json_decref(doctor.status);
 	json_decref(doctor.pipelines);
+	json_decref(doctor.rows);
+	tide_doctor_peers_free(&doctor);
 	tide_pg_close(doctor.pg);
 	tide_nats_shutdown();
 	tide_arena_free(doctor.arena);

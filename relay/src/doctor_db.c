@@ -341,28 +341,35 @@ check_states(TideDoctor *d, const char *id)
 
 /* ---- what pipelines connect to ---- */
 
+bool
+tide_doctor_open(const char *conninfo, TidePg **pg, TideError *err)
+{
+	char *secret = NULL;
+	bool ok = true;
+
+	*pg = NULL;
+	if (conninfo != NULL && tide_secret_is_reference(conninfo))
+		ok = tide_secret_resolve(conninfo, "conninfo", &secret, NULL, err);
+	ok = ok && tide_pg_open(secret != NULL ? secret : conninfo, "doctor", NULL, pg, err);
+	tide_secret_free(secret);
+	return ok;
+}
+
 /* One pipeline straight into another database: can it be reached, and is the inbox there? */
 static void
 check_inbox_sink(TideDoctor *d, const char *id, const char *name, const json_t *config)
 {
-	const char *reference = tide_json_text(config, "conninfo");
 	const char *values[2] = {tide_json_text(config, "inbox"), "{}"};
 	TideError err = {0};
 	TidePg *pg = NULL;
-	char *secret = NULL;
-	bool ok = true;
 
-	if (reference != NULL && tide_secret_is_reference(reference))
-		ok = tide_secret_resolve(reference, "conninfo", &secret, NULL, &err);
-	ok = ok && tide_pg_open(secret != NULL ? secret : reference, "doctor", NULL, &pg, &err) &&
-		 tide_pg_exec(pg, tide_q_inbox_missing, 2, values, NULL, &err);
-	if (ok)
+	if (tide_doctor_open(tide_json_text(config, "conninfo"), &pg, &err) &&
+		tide_pg_exec(pg, tide_q_inbox_missing, 2, values, NULL, &err))
 		tide_doctor_report(d, TIDE_DOCTOR_OK, id, name,
 						   tide_doctor_printf(d, "inbox \"%s\" can be reached", values[0]), NULL);
 	else
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, err.message, err.hint);
 	tide_pg_close(pg);
-	tide_secret_free(secret);
 }
 
 static void

@@ -30,6 +30,9 @@ struct TideDoctor
 	json_t *server;	   /* queries.sql, doctor_server */
 	json_t *status;	   /* status */
 	json_t *pipelines; /* doctor_pipelines */
+	json_t *rows;	   /* doctor_rows */
+
+	struct TidePeer *peers; /* the other regions that are known here; see doctor_rows.h */
 };
 
 /* How much a check needs; it is left out if that is not there. */
@@ -38,7 +41,8 @@ typedef enum TideDoctorNeed
 	TIDE_NEEDS_NOTHING,
 	TIDE_NEEDS_SERVER,
 	TIDE_NEEDS_STATUS,
-	TIDE_NEEDS_PIPELINES
+	TIDE_NEEDS_PIPELINES,
+	TIDE_NEEDS_ROWS
 } TideDoctorNeed;
 
 typedef struct TideDoctorCheck
@@ -49,6 +53,12 @@ typedef struct TideDoctorCheck
 	void (*run)(TideDoctor *d, const char *id);
 } TideDoctorCheck;
 
-extern const TideDoctorCheck tide_doctor_db_checks[]; /* ends with a row without an id */
+/* In the order in which they run; each ends with a row without an id. */
+extern const TideDoctorCheck tide_doctor_db_checks[];
+extern const TideDoctorCheck tide_doctor_rows_checks[]; /* this region's rows */
+extern const TideDoctorCheck tide_doctor_peer_checks[]; /* rows between it and the others */
+
+/* Connects to what a conninfo, or a reference to one, names.  Resolved on this machine. */
+extern bool tide_doctor_open(const char *conninfo, TidePg **pg, TideError *err);
 
 #endif /* TIDE_DOCTOR_INTERNAL_H */

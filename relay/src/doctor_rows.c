@@ -121,16 +121,17 @@ tide_doctor_server(TideDoctor *d, const char *id, const char *region, const json
 
 	if (!tide_doctor_same(wal_level, "logical"))
 	{
-		tide_doctor_report(d, without_logical, id, region,
-						   tide_doctor_printf(d, "wal_level is %s: no region can take rows from it",
-											  wal_level),
-						   "set wal_level = logical there and restart that server");
+		tide_doctor_report(
+			d, without_logical, id, region,
+			tide_doctor_printf(d, "wal_level is %s: no region can take rows from it", wal_level),
+			"set wal_level = logical there and restart that server");
 		return;
 	}
 	if (plugins != NULL && !list_has(plugins, "pgoutput"))
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, region,
-						   tide_doctor_printf(d, "output_plugin_libraries is \"%s\": the server "
-												 "refuses pgoutput, which links use",
+						   tide_doctor_printf(d,
+											  "output_plugin_libraries is \"%s\": the server "
+											  "refuses pgoutput, which links use",
 											  plugins),
 						   "add pgoutput to output_plugin_libraries there and reload that server");
 	if (idle != NULL && strcmp(idle, "0") != 0)
@@ -252,10 +253,10 @@ check_stamp(TideDoctor *d, const char *id, const json_t *table)
 			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, trigger_states[i].meaning, hint);
 	}
 	if (json_array_size(off) > 0)
-		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
-						   tide_doctor_printf(d, "tide_stamp is not enabled in partitions: %s",
-											  list_text(d, off)),
-						   "ALTER TABLE ... ENABLE TRIGGER tide_stamp");
+		tide_doctor_report(
+			d, TIDE_DOCTOR_ERROR, id, name,
+			tide_doctor_printf(d, "tide_stamp is not enabled in partitions: %s", list_text(d, off)),
+			"ALTER TABLE ... ENABLE TRIGGER tide_stamp");
 }
 
 static bool
@@ -302,14 +303,15 @@ check_target(TideDoctor *d, const char *id, const json_t *table)
 	const json_t *lacks = json_object_get(table, "lacks");
 
 	if (json_array_size(lacks) > 0)
-		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
-						   tide_doctor_printf(d, "the relay's role lacks %s", list_text(d, lacks)),
-						   tide_doctor_printf(d, "GRANT %s ON %s TO tide_relay",
-											  list_text(d, lacks), name));
+		tide_doctor_report(
+			d, TIDE_DOCTOR_ERROR, id, name,
+			tide_doctor_printf(d, "the relay's role lacks %s", list_text(d, lacks)),
+			tide_doctor_printf(d, "GRANT %s ON %s TO tide_relay", list_text(d, lacks), name));
 	if (tide_json_bool(table, "row_security"))
-		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
-						   "row security is on for the relay's role: rows can't be applied or copied",
-						   tide_doctor_printf(d, "ALTER TABLE %s DISABLE ROW LEVEL SECURITY", name));
+		tide_doctor_report(
+			d, TIDE_DOCTOR_ERROR, id, name,
+			"row security is on for the relay's role: rows can't be applied or copied",
+			tide_doctor_printf(d, "ALTER TABLE %s DISABLE ROW LEVEL SECURITY", name));
 }
 
 static void
@@ -405,11 +407,11 @@ check_lag(TideDoctor *d, const char *id)
 		return;
 	}
 	for (int i = 0; i < PQntuples(res); i++)
-		tide_doctor_report(d, TIDE_DOCTOR_WARN, id, PQgetvalue(res, i, 0),
-						   tide_doctor_printf(d, "rows of class \"%s\" are %s s late; its slo is %s",
-											  PQgetvalue(res, i, 1), PQgetvalue(res, i, 2),
-											  PQgetvalue(res, i, 3)),
-						   "is a relay running here, the link up, and that region's server well?");
+		tide_doctor_report(
+			d, TIDE_DOCTOR_WARN, id, PQgetvalue(res, i, 0),
+			tide_doctor_printf(d, "rows of class \"%s\" are %s s late; its slo is %s",
+							   PQgetvalue(res, i, 1), PQgetvalue(res, i, 2), PQgetvalue(res, i, 3)),
+			"is a relay running here, the link up, and that region's server well?");
 	PQclear(res);
 }
 
@@ -427,14 +429,15 @@ check_resyncs(TideDoctor *d, const char *id)
 		if (n > 0)
 			tide_doctor_report(
 				d, TIDE_DOCTOR_NOTE, id, tide_json_text(link, "region"),
-				tide_doctor_printf(d, "its rows were copied again %lld time(s); last because: %s", n,
-								   reason != NULL ? reason : "no reason kept"),
+				tide_doctor_printf(d, "its rows were copied again %lld time(s); last because: %s",
+								   n, reason != NULL ? reason : "no reason kept"),
 				"if that was not expected: what happened to the slot, or to this database?");
 		if (tide_json_bool(link, "removing"))
-			tide_doctor_report(d, TIDE_DOCTOR_WARN, id, tide_json_text(link, "region"),
-							   "the link is being removed, and its slot is not dropped yet",
-							   "a relay here has to reach that region; if that region is gone: SELECT "
-							   "tide.link_remove('region', force => true)");
+			tide_doctor_report(
+				d, TIDE_DOCTOR_WARN, id, tide_json_text(link, "region"),
+				"the link is being removed, and its slot is not dropped yet",
+				"a relay here has to reach that region; if that region is gone: SELECT "
+				"tide.link_remove('region', force => true)");
 	}
 }
 

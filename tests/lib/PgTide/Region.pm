@@ -84,10 +84,10 @@ sub relay_conninfo
 # Runs a file of SQL as psql does, stopping at the first error.
 sub run_file
 {
-	my ($self, $path) = @_;
+	my ($self, $path, $database) = @_;
 	open my $in, '<', $path or die "$path: $!";
 	local $/;
-	return $self->safe_psql('postgres', <$in>);
+	return $self->safe_psql($database // 'postgres', <$in>);
 }
 
 1;

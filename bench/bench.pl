@@ -1,7 +1,7 @@
 # bench.pl: runs the measurements, prints them, writes them down.  Called by bench/run.
 #
-# Owns: options, the table, results.json, docs/benchmarks.md.  Does not own: measuring
-# (bench/lib/Bench/*.pm).
+# Owns: options, the parts, the table (for rows: RowsReport.pm), results.json, docs/benchmarks.md.
+# Does not own: measuring (bench/lib/Bench/*.pm).
 
 use strict;
 use warnings;
@@ -14,6 +14,13 @@ use Bench::Bloat;
 use Bench::Latency;
 use Bench::Pipeline;
 use Bench::Publish;
+use Bench::Rows;
+use Bench::RowsCopy;
+use Bench::RowsLag;
+use Bench::RowsPair;
+use Bench::RowsReport;
+use Bench::RowsWire;
+use Bench::Stamp;
 use Bench::Util qw(region);
 
 # What is aimed at: shown beside each figure.
@@ -22,10 +29,23 @@ my %AIM = (cost_over_insert => 1.3, speed_over_pgq => 1, direct => 0.5, nats => 
 
 my $JSON = "$ENV{TIDE_TOP}/build/bench/results.json";
 
+# Parts by the servers they run on, in this order.
+my @EVENT_PARTS = (
+	publish => sub { Bench::Publish::measure($_[0], $_[2]) }, pipeline => \&Bench::Pipeline::measure,
+	latency => \&Bench::Latency::measure, bloat => \&Bench::Bloat::measure);
+my @ROW_PARTS = (
+	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
+	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure);
+my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS;
+
 my ($quick, $only, $again, $write_docs);
 GetOptions('quick' => \$quick, 'only=s' => \$only, 'again' => \$again,
 	'write-docs' => \$write_docs) or exit 2;
-my %wanted = map { $_ => 1 } split /,/, $only // 'publish,pipeline,latency,bloat';
+my %wanted = map { $_ => 1 } split /,/, $only // join ',', @PARTS;
+for my $part (keys %wanted)
+{
+	die "no part $part; there are: @PARTS\n" unless grep { $_ eq $part } @PARTS;
+}
 
 sub first_line
 {
@@ -49,7 +69,7 @@ sub machine
 	return {
 		cpus => scalar @models, cpu => $models[0] // 'unknown', memory_gib => int($kib / 1024 / 1024 + 0.5),
 		kernel => first_line('uname -r'), postgresql => first_line('postgres --version'),
-		nats => first_line('nats-server --version'), load_before => load() };
+		nats => first_line('nats-server --version') };
 }
 
 # ---- rows of the table: [what, figure, aim, met] ----
@@ -132,6 +152,7 @@ sub table
 	push @rows, pipeline_rows($results->{pipeline}) if $results->{pipeline};
 	push @rows, latency_rows($results->{latency}) if $results->{latency};
 	push @rows, bloat_rows($results->{bloat}) if $results->{bloat};
+	push @rows, map { row(@$_) } Bench::RowsReport::rows($results);
 	return @rows;
 }
 
@@ -156,6 +177,7 @@ sub docs
 {
 	my ($results, @rows) = @_;
 	my $m = $results->{machine};
+	my $loads = join "\n", map { "Load average before and after @{[ join ', ', @{ $_->{parts} } ]}: $_->{load_before}, $_->{load_after}." } @{ $results->{runs} };
 	my $text = <<~"END";
 		# Benchmarks
 
@@ -163,8 +185,9 @@ sub docs
 		(A, B, A, B, ...), with the peer measured in the same run on the same server.
 
 		Machine: $m->{cpus} x $m->{cpu}, $m->{memory_gib} GiB, Linux $m->{kernel}; $m->{postgresql}, $m->{nats}.
-		Load average before: $m->{load_before}, after: $m->{load_after}. Publishers, both databases, brokers and relays share
-		these processors; where the load before was not near zero, other programs did too, and times suffered.
+		$loads
+		Publishers, both databases, brokers and relays share these processors; where the load before was not near
+		zero, other programs did too, and times suffered.
 
 		END
 	$text .= join('', map { '| ' . join(' | ', @$_) . " |\n" } $rows[0], [ map { '---' } 0 .. 3 ], @rows[ 1 .. $#rows ]);
@@ -178,35 +201,63 @@ sub docs
 		  that looks every half millisecond.
 		- *Dead rows*: counted with pgstattuple while the snapshot is still held.
 		END
+	$text .= Bench::RowsReport::notes();
 	spew("$ENV{TIDE_TOP}/docs/benchmarks.md", $text);
 	return;
 }
 
-sub measure_all
-{
-	my $start = time;
-	my %results = (machine => machine(), quick => $quick ? JSON::PP::true : JSON::PP::false);
-	my ($us, $eu) = (region('us', 'us-east'), region('eu', 'eu-west'));
-	$results{publish} = Bench::Publish::measure($us, $quick) if $wanted{publish};
-	$results{pipeline} = Bench::Pipeline::measure($us, $eu, $quick) if $wanted{pipeline};
-	$results{latency} = Bench::Latency::measure($us, $eu, $quick) if $wanted{latency};
-	$results{bloat} = Bench::Bloat::measure($us, $eu, $quick) if $wanted{bloat};
-	$results{seconds} = int(time - $start);
-	$results{machine}{load_after} = load();
-	spew($JSON, JSON::PP->new->canonical->pretty->encode(\%results));
-	return \%results;
-}
-
 sub last_results
 {
-	open my $in, '<', $JSON or die "$JSON: $!";
+	open my $in, '<', $JSON or return;
 	local $/;
 	return decode_json(<$in>);
 }
 
-die "--write-docs wants all of a full run\n" if $write_docs && !$again && ($quick || defined $only);
-my $results = $again ? last_results() : measure_all();
-my @rows = table($results);
+# Parts on a pair of servers, which end with them.
+sub measure_parts
+{
+	my ($results, $pair, @parts) = @_;
+	while (my ($name, $code) = splice @parts, 0, 2)
+	{
+		$results->{$name} = $code->(@$pair, $quick) if $wanted{$name};
+	}
+	$_->stop for map { $_->isa('Bench::RowsPair') ? ($_->{us}, $_->{eu}) : $_ } @$pair;
+	return;
+}
+
+# Results of other parts are kept, with what is known of their run.
+sub measure_all
+{
+	my $start = time;
+	my @parts = grep { $wanted{$_} } @PARTS;
+	my $results = last_results() // {};
+	my $run = {parts => \@parts, quick => $quick ? JSON::PP::true : JSON::PP::false, load_before => load()};
+	$results->{machine} = machine();
+	measure_parts($results, [ region('us', 'us-east'), region('eu', 'eu-west') ], @EVENT_PARTS)
+	  if grep { !ref && $wanted{$_} } @EVENT_PARTS;
+	measure_parts($results, [ Bench::RowsPair->new($quick ? 20_000 : 1_000_000) ], @ROW_PARTS)
+	  if grep { !ref && $wanted{$_} } @ROW_PARTS;
+	@$run{qw(seconds load_after)} = (int(time - $start), load());
+	for my $earlier (@{ $results->{runs} // [] })
+	{
+		$earlier->{parts} = [ grep { !$wanted{$_} } @{ $earlier->{parts} } ];
+	}
+	$results->{runs} = [ (grep { @{ $_->{parts} } } @{ $results->{runs} // [] }), $run ];
+	spew($JSON, JSON::PP->new->canonical->pretty->encode($results));
+	return $results;
+}
+
+my $results = $again ? last_results() // die "$JSON: no results yet\n" : measure_all();
+if ($write_docs)
+{
+	my %full = map { $_ => 1 } map { @{ $_->{parts} } } grep { !$_->{quick} } @{ $results->{runs} };
+	my @missing = grep { !$full{$_} } @PARTS;
+	die "--write-docs wants full runs of all parts; missing: @missing\n" if @missing;
+}
+# All that is known, or what was just measured.
+my %shown = %$results;
+delete @shown{ grep { !$wanted{$_} } @PARTS } unless $again || $write_docs;
+my @rows = table(\%shown);
 print_table(@rows);
 $rows[$_][0] =~ s/^ +/... / for 1 .. $#rows;
 docs($results, @rows) if $write_docs;

@@ -8,9 +8,8 @@ package Bench::Topology;
 use strict;
 use warnings;
 
+use Bench::Brokers;
 use Bench::Util qw(one relay_of);
-use File::Path qw(remove_tree);
-use PgTide::Nats;
 use PgTide::Test qw(wait_until);
 
 # way: direct or nats.  Creates the outbox 'bench' in us and the inbox 'bench' in eu.
@@ -24,24 +23,6 @@ sub new
 }
 
 sub way { return $_[0]{way}; }
-
-# Two servers, a JetStream domain each, joined by a leaf node: the form that demo/leaf has.
-sub _brokers
-{
-	my ($self) = @_;
-	my $common = sub { "server_name: nats-$_[0]\nlisten: 127.0.0.1:$_[1]\njetstream { store_dir: data, domain: $_[2] }\n" };
-	remove_tree("$ENV{TIDE_DATA}/nats-us", "$ENV{TIDE_DATA}/nats-eu");    # no streams of the round before
-	$self->{nats} = {
-		us => PgTide::Nats->new(
-			name => 'us', url => 'nats://127.0.0.1:4222',
-			config => $common->('us', 4222, 'us-east') . "leafnodes { listen: 127.0.0.1:7422 }\n"),
-		eu => PgTide::Nats->new(
-			name => 'eu', url => 'nats://127.0.0.1:4223',
-			config => $common->('eu', 4223, 'eu-west') . "leafnodes { reconnect: 1, remotes: [ { url: nats-leaf://127.0.0.1:7422 } ] }\n")};
-	$self->{nats}{$_}->start for qw(us eu);
-	PgTide::Nats->wait_joined($self->{nats}) or die 'the NATS servers did not find each other';
-	return;
-}
 
 sub _configure
 {
@@ -68,7 +49,7 @@ sub _configure
 sub start
 {
 	my ($self) = @_;
-	$self->_brokers if $self->{way} eq 'nats';
+	$self->{nats} = Bench::Brokers::start() if $self->{way} eq 'nats';
 	$self->_configure;
 	for my $side ($self->{way} eq 'nats' ? qw(eu us) : qw(us))
 	{

@@ -37,19 +37,20 @@ log_min_messages = warning
 track_commit_timestamp = on
 END
 
+# more: further settings.
 sub region
 {
-	my ($side, $name) = @_;
-	return PgTide::Region->make($side, region => $name, conf => $CONF);
+	my ($side, $name, $more) = @_;
+	return PgTide::Region->make($side, region => $name, conf => $CONF . ($more // ''));
 }
 
-sub one { my ($node, $sql) = @_; return $node->safe_psql('postgres', $sql); }
+sub one { my ($node, $sql, $db) = @_; return $node->safe_psql($db // 'postgres', $sql); }
 
 # Numbers come as numbers.
 sub rows
 {
-	my ($node, $sql) = @_;
-	return map { [ map { /^-?[\d.]+$/ ? $_ + 0 : $_ } split /\|/ ] } split /\n/, one($node, $sql);
+	my ($node, $sql, $db) = @_;
+	return map { [ map { /^-?[\d.]+$/ ? $_ + 0 : $_ } split /\|/ ] } split /\n/, one($node, $sql, $db);
 }
 
 sub median

@@ -1,0 +1,106 @@
+# Bench::RowsReport
+#		Results about rows as lines of the table, and what has to be said about them.
+package Bench::RowsReport;
+
+use strict;
+use warnings;
+
+# What is aimed at: at least this for a link's share of native's speed (direct), and so on.
+my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, fewer => 4, relay_kib => 32 * 1024);
+my %WHAT = (one_row => 'one-row transactions', bulk => '1000-row transactions', tpcb => "pgbench's TPC-B transactions");
+
+# [what, figure, aim, met]; without the last two where nothing is aimed at.
+sub aimed
+{
+	my ($what, $figure, $aim, $met) = @_;
+	return [ $what, $figure, $aim, $met ? 1 : 0 ];
+}
+
+sub peak
+{
+	my ($what, $peaks) = @_;
+	my ($max) = sort { $b <=> $a } values %$peaks;
+	return () unless $max;
+	return aimed("  a relay's highest memory, $what", sprintf('%.1f MiB', $max / 1024), '< 32 MiB', $max < $AIM{relay_kib});
+}
+
+sub backlog_rows
+{
+	my ($r) = @_;
+	my $aim = $AIM{ $r->{load} };
+	my @rows = ([ "rows, backlog of $r->{transactions} $WHAT{ $r->{load} }, native", sprintf '%.0f/s', $r->{per_second}{native} ]);
+	for my $way (grep { defined $r->{ratio}{$_} } qw(direct nats))
+	{
+		my $figure = sprintf '%.0f/s; %.2f times native', $r->{per_second}{$way}, $r->{ratio}{$way};
+		push @rows, $way eq 'direct' ? aimed("  pg_tide, $way", $figure, ">= $aim", $r->{ratio}{$way} >= $aim) : [ "  pg_tide, $way", $figure ];
+	}
+	return (@rows, peak('this backlog', $r->{relay_peak_kib}));
+}
+
+sub copy_rows
+{
+	my ($r) = @_;
+	my @rows = ([ "first copy of $r->{rows} rows, a pipe of binary COPY", sprintf '%.0f rows/s', $r->{per_second}{pipe} ]);
+	for my $way (grep { defined $r->{share_of_pipe}{$_} } qw(native direct))
+	{
+		my $figure = sprintf '%.0f rows/s; %.2f of the pipe', $r->{per_second}{$way}, $r->{share_of_pipe}{$way};
+		push @rows, $way eq 'direct' ? aimed('  pg_tide', $figure, ">= $AIM{copy}", $r->{share_of_pipe}{$way} >= $AIM{copy}) : [ "  $way", $figure ];
+	}
+	return (@rows, peak('first copy', $r->{relay_peak_kib}));
+}
+
+sub lag_rows
+{
+	my ($r) = @_;
+	return map {
+		[ ($_ eq 'native' ? "row seen after its commit, $r->{rate}/s, native" : "  pg_tide, $_"), sprintf 'p50 %.2f ms, p99 %.2f ms', @{ $r->{ways}{$_} }{qw(p50_ms p99_ms)} ]
+	} grep { $r->{ways}{$_} } qw(native direct nats);
+}
+
+sub wire_rows
+{
+	my ($r) = @_;
+	my @rows = ([ "bytes between regions, $WHAT{ $r->{load} }, native", sprintf '%.1f a change', $r->{bytes_a_change}{native} ]);
+	for my $way (grep { defined $r->{fewer}{$_} } qw(direct nats))
+	{
+		my $figure = sprintf '%.1f a change; %.2f times fewer', $r->{bytes_a_change}{$way}, $r->{fewer}{$way};
+		push @rows, $way eq 'nats' ? aimed('  pg_tide, nats, compressed', $figure, ">= $AIM{fewer}", $r->{fewer}{$way} >= $AIM{fewer}) : [ "  pg_tide, $way", $figure ];
+	}
+	return @rows;
+}
+
+sub stamp_rows
+{
+	my ($r) = @_;
+	return (
+		[ "TPC-B, $r->{clients} clients, synchronous_commit $r->{synchronous_commit}", sprintf '%.0f/s', $r->{tps}{plain} ],
+		aimed('  with its tables added (stamps)', sprintf('%.0f/s; costs %.1f %%', $r->{tps}{stamped}, $r->{cost} * 100), '<= 3 %', $r->{cost} <= $AIM{cost}));
+}
+
+sub rows
+{
+	my ($results) = @_;
+	my @rows;
+	push @rows, map { backlog_rows($_) } @{ $results->{rows} // [] };
+	push @rows, copy_rows($results->{'rows-copy'}) if $results->{'rows-copy'};
+	push @rows, lag_rows($results->{'rows-lag'}) if $results->{'rows-lag'};
+	push @rows, map { wire_rows($_) } @{ $results->{'rows-wire'} // [] };
+	push @rows, map { stamp_rows($_) } @{ $results->{stamp} // [] };
+	return @rows;
+}
+
+sub notes
+{
+	return <<~'END';
+		- *Rows*: native is the same server's logical replication with binary = true, into tables without stamps; pg_tide's
+		  have them. A backlog is made while nobody takes it; the time is from letting the consumer start until the other
+		  region has the last row. Ratios are medians of ratios within a round. Rows are compared afterwards.
+		- *First copy*: the pipe is psql to psql without stamps or triggers; times are from asking for the copy until it is done.
+		- *Row seen*: by a session that looks every half millisecond; one client.
+		- *Bytes between regions*: payload of TCP both ways, as the kernel counts it. A direct link reads the server's own
+		  stream; over NATS frames are compressed (zstd) before they cross.
+		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.
+		END
+}
+
+1;

@@ -67,7 +67,6 @@ struct TideCapture
 
 	TideOidMap relations;
 	TideOidMap types;
-	Relation *last; /* the relation of the last change */
 
 	TideBuf records;
 	uint64_t base;	   /* offset in the stream of the buffer's first byte, from 1 */

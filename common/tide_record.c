@@ -216,10 +216,10 @@ tide_write_str(TideBuf *buf, const char *data, size_t len)
 size_t
 tide_record_begin(TideBuf *buf, char type)
 {
+	const char header[RECORD_HEADER] = {type};
 	size_t begun = buf->len;
 
-	tide_buf_append_char(buf, type);
-	tide_write_u32(buf, 0);
+	tide_buf_append(buf, header, sizeof(header));
 	return begun;
 }
 

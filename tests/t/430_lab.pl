@@ -8,63 +8,25 @@ use Test::More;
 use PgTide::Mesh;
 use PgTide::Test qw(wait_until);
 
-my $mesh = PgTide::Mesh->new(know => 0);
+# The lab's SQL is demo/lab-*.sql, as docs/lab.md prints it: with pg_tide's set-up in place of CREATE PUBLICATION and
+# CREATE SUBSCRIPTION; in eu-west the tables have other defaults and no foreign key.
+my $mesh = PgTide::Mesh->new(bare => 1);
 
-# us-east: as in the lab's first step, with pg_tide's set-up in place of CREATE PUBLICATION.
-$mesh->sql('us', <<'END');
-CREATE TABLE users (
-	id SERIAL PRIMARY KEY,
-	email VARCHAR(100) UNIQUE NOT NULL,
-	name VARCHAR(100),
-	region VARCHAR(20) DEFAULT 'us-east',
-	created_at TIMESTAMPTZ DEFAULT NOW(),
-	updated_at TIMESTAMPTZ DEFAULT NOW()
-);
-CREATE TABLE orders (
-	id SERIAL PRIMARY KEY,
-	user_id INT NOT NULL REFERENCES users(id),
-	total DECIMAL(10,2),
-	status VARCHAR(20) DEFAULT 'pending',
-	region VARCHAR(20) DEFAULT 'us-east',
-	created_at TIMESTAMPTZ DEFAULT NOW()
-);
-CREATE INDEX idx_orders_user ON orders(user_id);
-CREATE INDEX idx_orders_region ON orders(region, created_at);
-INSERT INTO users (email, name, region) VALUES
-	('alice@example.com', 'Alice Chen', 'us-east'),
-	('bob@example.com', 'Bob Smith', 'eu-west'),
-	('carol@example.com', 'Carol Wu', 'ap-east');
-INSERT INTO orders (user_id, total, region)
-	SELECT id, (random()*1000)::DECIMAL(10,2), region FROM users;
+sub run_file
+{
+	my ($side, $name) = @_;
+	return $mesh->node($side)->run_file("$ENV{TIDE_TOP}/demo/$name");
+}
 
-SELECT tide.class_create('shop', '{"scope": "global"}');
-SELECT tide.table_add('users', 'shop'), tide.table_add('orders', 'shop');
-END
+sub conninfo
+{
+	my ($side) = @_;
+	return $mesh->conninfo($side) =~ s/user=relay/user=replicator/r;
+}
 
-# eu-west: the same tables with other defaults, and without the foreign key.
-$mesh->sql('eu', <<'END');
-CREATE TABLE users (
-	id SERIAL PRIMARY KEY,
-	email VARCHAR(100) UNIQUE NOT NULL,
-	name VARCHAR(100),
-	region VARCHAR(20),
-	created_at TIMESTAMPTZ DEFAULT NOW(),
-	updated_at TIMESTAMPTZ DEFAULT NOW()
-);
-CREATE TABLE orders (
-	id SERIAL PRIMARY KEY,
-	user_id INT NOT NULL,
-	total DECIMAL(10,2),
-	status VARCHAR(20),
-	region VARCHAR(20),
-	created_at TIMESTAMPTZ DEFAULT NOW()
-);
-SELECT tide.class_create('shop', '{"scope": "global"}');
-SELECT tide.table_add('users', 'shop'), tide.table_add('orders', 'shop');
-END
-$mesh->know_each_other;
-$mesh->link('eu', 'us', copy => JSON::PP::true());
-$mesh->start_relays;
+run_file('us', 'lab-us.sql');
+run_file('eu', 'lab-eu.sql');
+$mesh->start_relay('eu', conninfo => conninfo('eu'), env => { US_EAST => conninfo('us') });
 
 # "Copy existing data first."
 ok(defined $mesh->wait_copied('eu', 'us'), 'the first copy is done');
@@ -72,11 +34,7 @@ is($mesh->sql('eu', q{SELECT count(*) FROM users}), 3, 'eu-west: 3 users');
 $mesh->same_tables('users and orders are the same in both', [qw(users orders)]);
 
 # "Write to primary (us-east)."
-$mesh->sql('us', <<'END');
-INSERT INTO users (email, name, region) VALUES ('dave@example.com', 'Dave Park', 'us-east');
-UPDATE orders SET status = 'shipped' WHERE id = 1;
-END
-is($mesh->sql('us', q{SELECT 'us-east: ' || COUNT(*) || ' users' FROM users}), 'us-east: 4 users', 'us-east: 4 users');
+is(run_file('us', 'lab-use.sql'), 'us-east: 4 users', 'us-east: 4 users');
 
 # "Verify data propagated to replica (eu-west)."
 $mesh->settle_one('us', 'eu');
@@ -104,12 +62,15 @@ ok(defined $mesh->wait_value('eu', q{SELECT seconds < 5 FROM tide.lag WHERE regi
 is($mesh->sql('us', q{SELECT puballtables, pubinsert, pubupdate, pubdelete FROM pg_publication WHERE pubname = 'tide_global'}),
 	'f|t|t|t', 'there is a publication');
 is($mesh->sql('eu', 'SELECT count(*) FROM pg_subscription'), 0, 'and no subscription');
-is($mesh->sql($_, q{SELECT rolsuper, rolbypassrls, rolreplication FROM pg_roles WHERE rolname = 'relay'}), 'f|f|t',
+is($mesh->sql($_, q{SELECT rolsuper, rolbypassrls, rolreplication FROM pg_roles WHERE rolname = 'replicator'}), $_ eq 'us' ? 'f|f|t' : 'f|f|f',
 	"$_: the relay is no superuser")
   for $mesh->sides;
 
 # The other way is a second link: eu-west's own rows, and none of us-east's once more.
+$mesh->sql('eu', 'ALTER ROLE replicator REPLICATION');
+$mesh->sql('us', q{SELECT tide.region_add('eu-west', 'env:EU_WEST')});
 $mesh->link('us', 'eu');
+$mesh->start_relay('us', conninfo => conninfo('us'), env => { EU_WEST => conninfo('eu') });
 ok(defined $mesh->wait_copied('us', 'eu'), 'us-east takes rows from eu-west, too');
 $mesh->sql('eu', q{INSERT INTO users (id, email, name, region) VALUES (1001, 'erika@example.com', 'Erika Mustermann', 'eu-west')});
 $mesh->sql('eu', q{INSERT INTO orders (id, user_id, total, status) VALUES (1001, 1001, 12.50, 'new')});

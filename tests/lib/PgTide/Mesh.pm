@@ -39,7 +39,8 @@ END
 *jsonb = \&PgTide::Duo::jsonb;
 
 # sides: [us, eu] (default) or with ap; transport: direct (default) or nats; wan: behind a PgTide::Wan
-# (us and eu only); conf: more of postgresql.conf; know => 0: without region_add.
+# (us and eu only); conf: more of postgresql.conf; know => 0: without region_add; bare => 1: servers
+# with nothing in them.
 sub new
 {
 	my ($class, %args) = @_;
@@ -47,7 +48,7 @@ sub new
 	$self->{wan} = PgTide::Wan->new if $self->{wan};
 	$self->_start_brokers if $self->{transport} eq 'nats';
 	$self->make_side($_) for $self->sides;
-	$self->know_each_other unless defined $args{know} && !$args{know};
+	$self->know_each_other unless $args{bare} || (defined $args{know} && !$args{know});
 	return $self;
 }
 
@@ -81,10 +82,11 @@ sub make_side
 	my ($self, $side) = @_;
 	my $node = PgTide::Region->make(
 		$side,
+		create => !$self->{bare},
 		region => $REGION{$side},
 		netns  => $self->_netns($side),
 		conf   => $CONF . ($self->{conf} // ''));
-	$node->safe_psql('postgres', 'ALTER ROLE relay REPLICATION');
+	$node->safe_psql('postgres', 'ALTER ROLE relay REPLICATION') unless $self->{bare};
 	$self->{region}{$side} = $node;
 	return $node;
 }
@@ -224,7 +226,8 @@ sub transport_options
 	return (
 		transport   => 'nats',
 		url         => $self->nats_url($to),
-		peer_domain => $REGION{$from});
+		peer_domain => $REGION{$from},
+		peer_url    => $self->nats_url($from));
 }
 
 sub unlink

@@ -5,4 +5,4 @@ use warnings;
 
 use PgTide::RowKills;
 
-PgTide::RowKills::run(kills => $ENV{TIDE_KILLS} // 140);
+PgTide::RowKills::run(kills => $ENV{TIDE_KILLS} // 140, sides => [qw(us eu ap)]);

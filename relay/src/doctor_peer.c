@@ -573,35 +573,33 @@ tables_missing(const json_t *a, const json_t *b)
 }
 
 /*
- * Reports tables that one of two regions has added and the other has not.  One
- * that is there all the same was probably forgotten; otherwise it may well be meant.
+ * Reports tables that one of two regions has added and the other, whose database
+ * pg is, has not.  One that exists there all the same was probably forgotten;
+ * otherwise it may well be meant.  place: where pg is, for the message.
  */
 static void
-report_missing(TideDoctor *d, const char *id, TidePg *pg, json_t *missing, const char *region,
-			   const char *where, const char *hint)
+report_missing(TideDoctor *d, const char *id, TidePg *pg, const json_t *missing, const char *what,
+			   const char *place)
 {
-	TideError err = {0};
-	PGresult *res = NULL;
 	char *list = json_dumps(missing, JSON_COMPACT);
 	const char *values[1] = {list};
+	TideError err = {0};
+	PGresult *res = NULL;
 
-	if (json_array_size(missing) == 0)
-	{
-		free(list);
-		return;
-	}
 	if (!tide_pg_exec(pg, tide_q_doctor_existing, 1, values, &res, &err))
-		tide_doctor_report(d, TIDE_DOCTOR_SKIP, id, region, err.message, err.hint);
+		tide_doctor_report(d, TIDE_DOCTOR_SKIP, id, place, err.message, err.hint);
 	for (int i = 0; res != NULL && i < PQntuples(res); i++)
 	{
-		bool there = PQgetvalue(res, i, 2)[0] == 't';
+		const char *table = PQgetvalue(res, i, 0);
+		bool exists = PQgetvalue(res, i, 2)[0] == 't';
 
 		tide_doctor_report(
-			d, there ? TIDE_DOCTOR_WARN : TIDE_DOCTOR_NOTE, id, PQgetvalue(res, i, 0),
-			tide_doctor_printf(d, "%s, and %s", where,
-							   there ? "the table there is not added" : "no such table there"),
-			tide_doctor_printf(d, "%sSELECT tide.table_add('%s', '%s')", hint,
-							   PQgetvalue(res, i, 0), PQgetvalue(res, i, 1)));
+			d, exists ? TIDE_DOCTOR_WARN : TIDE_DOCTOR_NOTE, id, table,
+			tide_doctor_printf(d, "%s: %s %s", what,
+							   exists ? "it exists, but is not added," : "there is no such table",
+							   place),
+			tide_doctor_printf(d, "%s: SELECT tide.table_add('%s', '%s')", place, table,
+							   PQgetvalue(res, i, 1)));
 	}
 	PQclear(res);
 	free(list);
@@ -612,20 +610,17 @@ check_tables_here(TideDoctor *d, const char *id)
 {
 	FOR_EACH_ORIGIN(d, peer)
 	{
-		json_t *unknown_here = tables_missing(peer->rows, d->rows);
-		json_t *unknown_there = tables_missing(d->rows, peer->rows);
+		json_t *not_here = tables_missing(peer->rows, d->rows);
+		json_t *not_there = tables_missing(d->rows, peer->rows);
 
-		report_missing(d, id, d->pg, unknown_here, NULL,
-					   tide_doctor_printf(d,
-										  "region \"%s\" publishes it; its rows don't arrive here",
-										  peer->region),
-					   "");
-		report_missing(
-			d, id, peer->pg, unknown_there, peer->region,
-			tide_doctor_printf(d, "added here; nothing comes from region \"%s\"", peer->region),
-			tide_doctor_printf(d, "in region \"%s\": ", peer->region));
-		json_decref(unknown_here);
-		json_decref(unknown_there);
+		report_missing(d, id, d->pg, not_here,
+					   tide_doctor_printf(d, "rows of region \"%s\" don't arrive", peer->region),
+					   "here");
+		report_missing(d, id, peer->pg, not_there,
+					   tide_doctor_printf(d, "nothing comes from region \"%s\"", peer->region),
+					   tide_doctor_printf(d, "in region \"%s\"", peer->region));
+		json_decref(not_here);
+		json_decref(not_there);
 	}
 }
 

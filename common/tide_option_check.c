@@ -49,7 +49,7 @@ fail(const Check *check, const char *what, const char *hint)
 static bool
 check_connector(const Check *check, const char *value)
 {
-	TideSide side = check->option->sides & TIDE_SIDE_SINK ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
+	TideSide side = (TideSide) check->option->sides; /* these keys have one side each */
 
 	if (tide_connector_known(side, value))
 		return true;
@@ -180,6 +180,10 @@ check_by_type(const Check *check, const char *value)
 			return tide_path_ok(value, strlen(value)) ||
 				   fail(check, "is not the absolute path of a file",
 						"Write the path from '/' on, as the relay's machine sees it.");
+		case TIDE_OPT_RESYNC:
+			return strcmp(value, "auto") == 0 || strcmp(value, "manual") == 0 ||
+				   fail(check, "is neither \"auto\" nor \"manual\"",
+						"auto copies the rows again by itself, manual waits for a person.");
 		case TIDE_OPT_INT:
 		case TIDE_OPT_BOOL:
 		case TIDE_OPT_SECONDS:

@@ -12,11 +12,14 @@
 
 #define SINK TIDE_SIDE_SINK
 #define SOURCE TIDE_SIDE_SOURCE
+#define LINK TIDE_SIDE_LINK
 #define BOTH (TIDE_SIDE_SINK | TIDE_SIDE_SOURCE)
+#define ALL (BOTH | TIDE_SIDE_LINK)
 
 #define NATS "nats"
 #define INBOX "inbox"
 #define STDOUT "stdout"
+#define DIRECT "direct"
 
 #define DAYS(n) ((n) *86400)
 #define YEAR DAYS(365)
@@ -31,15 +34,34 @@ static const TideOption options[] = {
 		"where events go: nats, inbox or stdout"},
 	{NULL, SOURCE, "source_type", TIDE_OPT_CONNECTOR, true, 0, 0, NULL,
 		"where events come from: nats"},
+	{NULL, LINK, "transport", TIDE_OPT_CONNECTOR, false, 0, 0, "direct",
+		"how rows come: direct (from the other region's server) or nats"},
 	{NULL, BOTH, "batch_size", TIDE_OPT_INT, false, 1, 10000, "1000",
 		"most events moved in one transaction"},
 	{NULL, BOTH, "poll_interval_ms", TIDE_OPT_INT, false, 1, 60000, "250",
 		"longest pause between two looks for new events when nothing wakes the relay (ms)"},
 
-	{NATS, BOTH, "url", TIDE_OPT_URLS, true, 0, 0, NULL,
+	{NULL, LINK, "copy", TIDE_OPT_BOOL, false, 0, 0, "true",
+		"copy the rows that are there before changes are applied"},
+	{NULL, LINK, "copy_workers", TIDE_OPT_INT, false, 1, 32, "2",
+		"tables copied at the same time"},
+	{NULL, LINK, "max_frame", TIDE_OPT_INT, false, 65536, 268435456, "1048576",
+		"size in bytes, before compression, at which a frame of changes is closed"},
+	{DIRECT, LINK, "compression", TIDE_OPT_INT, false, 0, 19, "0",
+		"zstd level of frames; 0: none"},
+	{NATS, LINK, "compression", TIDE_OPT_INT, false, 0, 19, "3",
+		"zstd level of frames; 0: none"},
+	{NULL, LINK, "resync", TIDE_OPT_RESYNC, false, 0, 0, "auto",
+		"when changes were lost: auto copies the rows again, manual waits for tide.link_resync()"},
+	{NULL, LINK, "paused", TIDE_OPT_BOOL, false, 0, 0, "false",
+		"do not start yet; tide.link_resume() does"},
+
+	{NATS, ALL, "url", TIDE_OPT_URLS, true, 0, 0, NULL,
 		"comma-separated list of nats:// or tls:// servers of one cluster"},
 	{NATS, BOTH, "stream", TIDE_OPT_NATS_NAME, true, 0, 0, NULL,
 		"JetStream stream that keeps the messages"},
+	{NATS, LINK, "stream", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
+		"JetStream stream that keeps the frames; default: TIDE_ROWS_ and the region"},
 	{NATS, SINK, "subject_template", TIDE_OPT_TEMPLATE, false, 0, 0, "{outbox}.{op}",
 		"subject of each message, with variables such as {op} and {entity}"},
 	{NATS, SINK, "subject", TIDE_OPT_SUBJECT, false, 0, 0, NULL,
@@ -50,10 +72,14 @@ static const TideOption options[] = {
 		"name of the durable consumer"},
 	{NATS, SOURCE, "consumer_group", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
 		"another name for durable_name"},
-	{NATS, BOTH, "domain", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
+	{NATS, ALL, "domain", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
 		"JetStream domain behind url; default: the server's own"},
 	{NATS, SOURCE, "peer_domain", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
 		"the other region's JetStream domain; the local stream then sources subject from there"},
+	{NATS, LINK, "peer_domain", TIDE_OPT_NATS_NAME, false, 0, 0, NULL,
+		"the other region's JetStream domain; the local stream then sources the frames from there"},
+	{NATS, LINK, "peer_url", TIDE_OPT_URLS, false, 0, 0, NULL,
+		"servers the other region's relay publishes to; default: url"},
 	{NATS, SINK, "max_in_flight", TIDE_OPT_INT, false, 1, 100000, "4096",
 		"most messages published and not yet acknowledged"},
 	{NATS, SOURCE, "ack_wait", TIDE_OPT_SECONDS, false, 1, 3600, "30",
@@ -61,36 +87,36 @@ static const TideOption options[] = {
 	{NATS, SOURCE, "max_ack_pending", TIDE_OPT_INT, false, 1, 1000000, "20000",
 		"most messages delivered and not yet acknowledged"},
 
-	{NATS, BOTH, "credentials_file", TIDE_OPT_FILE, false, 0, 0, NULL,
+	{NATS, ALL, "credentials_file", TIDE_OPT_FILE, false, 0, 0, NULL,
 		"path of a NATS credentials file, on the relay's machine"},
-	{NATS, BOTH, "nkey_seed", TIDE_OPT_SECRET, false, 0, 0, NULL,
+	{NATS, ALL, "nkey_seed", TIDE_OPT_SECRET, false, 0, 0, NULL,
 		"reference to an nkey seed"},
-	{NATS, BOTH, "token", TIDE_OPT_SECRET, false, 0, 0, NULL,
+	{NATS, ALL, "token", TIDE_OPT_SECRET, false, 0, 0, NULL,
 		"reference to a NATS token"},
-	{NATS, BOTH, "user", TIDE_OPT_STRING, false, 0, 0, NULL,
+	{NATS, ALL, "user", TIDE_OPT_STRING, false, 0, 0, NULL,
 		"NATS user; needs password"},
-	{NATS, BOTH, "password", TIDE_OPT_SECRET, false, 0, 0, NULL,
+	{NATS, ALL, "password", TIDE_OPT_SECRET, false, 0, 0, NULL,
 		"reference to the NATS user's password"},
-	{NATS, BOTH, "tls", TIDE_OPT_BOOL, false, 0, 0, "false",
+	{NATS, ALL, "tls", TIDE_OPT_BOOL, false, 0, 0, "false",
 		"require TLS; a tls:// server always does"},
-	{NATS, BOTH, "tls_ca_file", TIDE_OPT_FILE, false, 0, 0, NULL,
+	{NATS, ALL, "tls_ca_file", TIDE_OPT_FILE, false, 0, 0, NULL,
 		"path of the certificates that the server's is checked against; default: the system's"},
-	{NATS, BOTH, "tls_cert_file", TIDE_OPT_FILE, false, 0, 0, NULL,
+	{NATS, ALL, "tls_cert_file", TIDE_OPT_FILE, false, 0, 0, NULL,
 		"path of the client certificate; needs tls_key_file"},
-	{NATS, BOTH, "tls_key_file", TIDE_OPT_FILE, false, 0, 0, NULL,
+	{NATS, ALL, "tls_key_file", TIDE_OPT_FILE, false, 0, 0, NULL,
 		"path of the client certificate's key; needs tls_cert_file"},
-	{NATS, BOTH, "tls_server_name", TIDE_OPT_STRING, false, 0, 0, NULL,
+	{NATS, ALL, "tls_server_name", TIDE_OPT_STRING, false, 0, 0, NULL,
 		"host name the server's certificate must have; default: the one in url"},
 
-	{NATS, BOTH, "provision", TIDE_OPT_BOOL, false, 0, 0, "true",
+	{NATS, ALL, "provision", TIDE_OPT_BOOL, false, 0, 0, "true",
 		"may the relay create the stream and the consumer"},
-	{NATS, BOTH, "duplicate_window", TIDE_OPT_SECONDS, false, 1, YEAR, "7200",
+	{NATS, ALL, "duplicate_window", TIDE_OPT_SECONDS, false, 1, YEAR, "7200",
 		"seconds for which a created stream refuses a message it already has"},
-	{NATS, BOTH, "replicas", TIDE_OPT_INT, false, 1, 5, "1",
+	{NATS, ALL, "replicas", TIDE_OPT_INT, false, 1, 5, "1",
 		"copies of a created stream within its cluster"},
-	{NATS, BOTH, "max_age", TIDE_OPT_SECONDS, false, 0, 100 * (int64_t) YEAR, "604800",
+	{NATS, ALL, "max_age", TIDE_OPT_SECONDS, false, 0, 100 * (int64_t) YEAR, "604800",
 		"seconds for which a created stream keeps messages; 0: for ever"},
-	{NATS, BOTH, "max_bytes", TIDE_OPT_INT, false, -1, JSON_INT_MAX, "-1",
+	{NATS, ALL, "max_bytes", TIDE_OPT_INT, false, -1, JSON_INT_MAX, "-1",
 		"size limit of a created stream in bytes; -1: none"},
 
 	{INBOX, SINK, "conninfo", TIDE_OPT_CONNINFO, true, 0, 0, NULL,
@@ -109,7 +135,8 @@ typedef struct Connector
 } Connector;
 
 static const Connector connectors[] = {
-	{NATS, BOTH},
+	{NATS, ALL},
+	{DIRECT, LINK},
 	{INBOX, SINK},
 	{STDOUT, SINK},
 };
@@ -146,19 +173,19 @@ static const Rule rules[] = {
 	 "Name the durable consumer, for example after this region."},
 	{NATS, SOURCE, EQUAL, "durable_name", "consumer_group",
 	 "Both name the durable consumer: give one, or the same text twice."},
-	{NATS, SOURCE, DIFFERENT, "peer_domain", "domain",
+	{NATS, SOURCE | LINK, DIFFERENT, "peer_domain", "domain",
 	 "\"domain\" is this region's JetStream domain, \"peer_domain\" the other region's."},
-	{NATS, BOTH, NEEDS, "user", "password", "Add \"password\": \"env:NAME\" or \"file:/path\"."},
-	{NATS, BOTH, NEEDS, "password", "user", "Add \"user\"."},
-	{NATS, BOTH, EXCLUSIVE, "credentials_file", "nkey_seed", HINT_ONE_LOGIN},
-	{NATS, BOTH, EXCLUSIVE, "credentials_file", "token", HINT_ONE_LOGIN},
-	{NATS, BOTH, EXCLUSIVE, "credentials_file", "user", HINT_ONE_LOGIN},
-	{NATS, BOTH, EXCLUSIVE, "nkey_seed", "token", HINT_ONE_LOGIN},
-	{NATS, BOTH, EXCLUSIVE, "nkey_seed", "user", HINT_ONE_LOGIN},
-	{NATS, BOTH, EXCLUSIVE, "token", "user", HINT_ONE_LOGIN},
-	{NATS, BOTH, NEEDS, "tls_cert_file", "tls_key_file", "Add \"tls_key_file\"."},
-	{NATS, BOTH, NEEDS, "tls_key_file", "tls_cert_file", "Add \"tls_cert_file\"."},
-	{NATS, BOTH, AT_MOST, "duplicate_window", "max_age",
+	{NATS, ALL, NEEDS, "user", "password", "Add \"password\": \"env:NAME\" or \"file:/path\"."},
+	{NATS, ALL, NEEDS, "password", "user", "Add \"user\"."},
+	{NATS, ALL, EXCLUSIVE, "credentials_file", "nkey_seed", HINT_ONE_LOGIN},
+	{NATS, ALL, EXCLUSIVE, "credentials_file", "token", HINT_ONE_LOGIN},
+	{NATS, ALL, EXCLUSIVE, "credentials_file", "user", HINT_ONE_LOGIN},
+	{NATS, ALL, EXCLUSIVE, "nkey_seed", "token", HINT_ONE_LOGIN},
+	{NATS, ALL, EXCLUSIVE, "nkey_seed", "user", HINT_ONE_LOGIN},
+	{NATS, ALL, EXCLUSIVE, "token", "user", HINT_ONE_LOGIN},
+	{NATS, ALL, NEEDS, "tls_cert_file", "tls_key_file", "Add \"tls_key_file\"."},
+	{NATS, ALL, NEEDS, "tls_key_file", "tls_cert_file", "Add \"tls_cert_file\"."},
+	{NATS, ALL, AT_MOST, "duplicate_window", "max_age",
 	 "A stream can't remember messages for longer than it keeps them: raise \"max_age\" or lower "
 	 "\"duplicate_window\"."},
 };
@@ -200,7 +227,16 @@ shown_length(const char *text)
 const char *
 tide_connector_key(TideSide side)
 {
-	return side == TIDE_SIDE_SINK ? "sink_type" : "source_type";
+	switch (side)
+	{
+		case TIDE_SIDE_SINK:
+			return "sink_type";
+		case TIDE_SIDE_SOURCE:
+			return "source_type";
+		case TIDE_SIDE_LINK:
+			break;
+	}
+	return "transport";
 }
 
 bool
@@ -354,7 +390,8 @@ tide_option_unknown(TideSide side, const char *connector, const char *key, TideB
 					TideBuf *hint)
 {
 	const TideOption *meant = nearest(side, connector, key);
-	const TideOption *elsewhere = tide_option_find(side == SINK ? SOURCE : SINK, connector, key);
+	const TideOption *elsewhere =
+		side == LINK ? NULL : tide_option_find(side == SINK ? SOURCE : SINK, connector, key);
 
 	if (message != NULL)
 		tide_buf_printf(message, "unknown option \"%.*s\" for %s \"%s\"", shown_length(key), key,
@@ -376,8 +413,8 @@ static bool
 number_of(const Rule *rule, const char *key, TideOptionGet get, void *arg, bool defaults,
 		  double *value)
 {
-	const TideOption *option = tide_option_find(rule->sides & SINK ? SINK : SOURCE, rule->connector,
-												key);
+	TideSide side = (TideSide) (rule->sides & -rule->sides); /* any that has the rule will do */
+	const TideOption *option = tide_option_find(side, rule->connector, key);
 	const char *text = get(arg, key);
 
 	if (text == NULL && defaults && option != NULL)

@@ -24,7 +24,8 @@
 typedef enum TideSide
 {
 	TIDE_SIDE_SINK = 1,	 /* relay_set_outbox: outbox to sink_type */
-	TIDE_SIDE_SOURCE = 2 /* relay_set_inbox: source_type to inbox */
+	TIDE_SIDE_SOURCE = 2, /* relay_set_inbox: source_type to inbox */
+	TIDE_SIDE_LINK = 4 /* link_add: rows, by transport */
 } TideSide;
 
 typedef enum TideOptionType
@@ -33,7 +34,7 @@ typedef enum TideOptionType
 	TIDE_OPT_INT,
 	TIDE_OPT_BOOL,
 	TIDE_OPT_SECONDS,	/* duration; may have a fraction */
-	TIDE_OPT_CONNECTOR, /* sink_type, source_type */
+	TIDE_OPT_CONNECTOR, /* sink_type, source_type, transport */
 	TIDE_OPT_URLS,		/* comma list of nats:// and tls:// */
 	TIDE_OPT_SUBJECT,	/* without wildcards */
 	TIDE_OPT_FILTER,	/* subject, wildcards allowed */
@@ -42,7 +43,8 @@ typedef enum TideOptionType
 	TIDE_OPT_NAME,		/* a name of ours */
 	TIDE_OPT_CONNINFO,	/* libpq string or URI without a clear password; or a secret reference */
 	TIDE_OPT_SECRET,	/* env:NAME or file:/path */
-	TIDE_OPT_FILE		/* absolute path */
+	TIDE_OPT_FILE,		/* absolute path */
+	TIDE_OPT_RESYNC		/* "auto" or "manual" */
 } TideOptionType;
 
 /* Which JSON type a value must have. */
@@ -55,7 +57,7 @@ typedef enum TideJsonKind
 
 typedef struct TideOption
 {
-	const char *connector; /* "nats", "inbox", "stdout"; NULL: all of that side */
+	const char *connector; /* "nats", "direct", "inbox", "stdout"; NULL: all of that side */
 	unsigned sides;		   /* TideSide bits */
 	const char *key;
 	TideOptionType type;
@@ -66,7 +68,7 @@ typedef struct TideOption
 	const char *help;		  /* one line */
 } TideOption;
 
-/* The key that names the connector: "sink_type" or "source_type". */
+/* The key that names the connector: "sink_type", "source_type" or "transport". */
 extern const char *tide_connector_key(TideSide side);
 extern bool tide_connector_known(TideSide side, const char *connector);
 /* Says that connector (NULL: none given) is not one of this side's, and which there are. */

@@ -4,16 +4,17 @@
  *
  * Owns: what is left out, which relations a frame must describe, where one frame
  * ends and the next begins.  Does not own: the layout of messages
- * (tide_pgoutput.c) and of frames (tide_frame.c).
+ * (tide_pgoutput.c) and of frames (tide_frame.c), shapes (tide_shapes.c).
  *
  * Records are collected in one buffer, in three parts:
  *
  *	[ rest of a continued transaction ][ whole transactions ][ the open transaction ]
  *
  * A frame is cut from the front, so a relation that the open transaction uses may
- * have been described in what is cut off.  Offsets into the buffer are therefore
- * counted from the beginning of the stream, and the open transaction keeps a list
- * of the descriptions it rests on: a cut puts those before it again.
+ * have been described in what is cut off.  The open transaction therefore keeps a
+ * list of the descriptions it rests on, and a cut puts those before it again.
+ * Where a description is, is counted from the beginning of the stream of records:
+ * whatever is cut off has an offset before the buffer's.
  */
 #include "tide_capture.h"
 
@@ -21,34 +22,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tide_oidmap.h"
 #include "tide_pgoutput.h"
+#include "tide_shapes.h"
 #include "tide_text.h"
 
 #define KEPT_MEMORY ((size_t) 8 << 20) /* a buffer that grew larger is given back when empty */
 
-/* A relation as last announced. */
-typedef struct Relation
+/* A description that the open transaction rests on, in the stream of records. */
+typedef struct Use
 {
-	TideBuf record; /* the whole 'R' record */
-	int n_columns;
-	uint64_t offset;	  /* where it was written last, in the stream of records; 0: not yet */
-	uint64_t transaction; /* the transaction that used it last */
-} Relation;
-
-/* A description that the open transaction rests on and that stands before it. */
-typedef struct Borrowed
-{
-	Relation *relation;
+	TideShape *shape;
 	uint64_t offset;
 	size_t len;
-} Borrowed;
-
-typedef struct Type
-{
-	TideBuf schema;
-	TideBuf name;
-} Type;
+} Use;
 
 typedef enum TransactionState
 {
@@ -65,8 +51,7 @@ struct TideCapture
 	uint32_t timeline;
 	char error[160];
 
-	TideOidMap relations;
-	TideOidMap types;
+	TideShapes shapes;
 
 	TideBuf records;
 	uint64_t base;	   /* offset in the stream of the buffer's first byte, from 1 */
@@ -90,31 +75,12 @@ struct TideCapture
 	bool begun;		/* has its 'B' in the buffer */
 	bool continued; /* an open frame has a part of it */
 	uint32_t open_changes;
-	Borrowed *borrowed;
-	size_t n_borrowed;
-	size_t cap_borrowed;
+	Use *uses;
+	size_t n_uses;
+	size_t cap_uses;
 };
 
 /* ---- life ---- */
-
-static void
-free_relation(void *value)
-{
-	Relation *relation = value;
-
-	tide_buf_free(&relation->record);
-	free(relation);
-}
-
-static void
-free_type(void *value)
-{
-	Type *type = value;
-
-	tide_buf_free(&type->schema);
-	tide_buf_free(&type->name);
-	free(type);
-}
 
 TideCapture *
 tide_capture_new(const char *region, uint64_t system_id, uint32_t timeline, uint64_t start)
@@ -140,10 +106,9 @@ tide_capture_free(TideCapture *capture)
 {
 	if (capture == NULL)
 		return;
-	tide_oidmap_free(&capture->relations, free_relation);
-	tide_oidmap_free(&capture->types, free_type);
+	tide_shapes_free(&capture->shapes);
 	tide_buf_free(&capture->records);
-	free(capture->borrowed);
+	free(capture->uses);
 	free(capture);
 }
 
@@ -157,144 +122,26 @@ fail(TideCapture *capture, const char *what, char type)
 
 /* ---- relations and types ---- */
 
-/* The announced name of a type, or NULL for those that have the same number everywhere. */
-static const Type *
-type_of(const TideCapture *capture, uint32_t oid)
-{
-	return tide_oidmap_get(&capture->types, oid);
-}
-
-static void
-write_relation(const TideCapture *capture, const PgRelation *announced, TideBuf *out)
-{
-	TideCursor columns = announced->columns;
-	PgColumn column;
-
-	tide_write_u8(out, announced->replident);
-	if (announced->schema.len > 0)
-		tide_write_str(out, announced->schema.data, announced->schema.len);
-	else
-		tide_write_str(out, "pg_catalog", strlen("pg_catalog"));
-	tide_write_str(out, announced->name.data, announced->name.len);
-	tide_write_u16(out, announced->n_columns);
-	for (int i = 0; i < announced->n_columns && tide_pg_column(&columns, &column); i++)
-	{
-		const Type *type = type_of(capture, column.type);
-
-		tide_write_u8(out, column.flags & 1);
-		tide_write_str(out, column.name.data, column.name.len);
-		tide_write_u32(out, column.type);
-		tide_write_u32(out, column.typmod);
-		tide_write_str(out, type ? type->schema.data : "", type ? type->schema.len : 0);
-		tide_write_str(out, type ? type->name.data : "", type ? type->name.len : 0);
-	}
-}
-
-/* FNV-1a of 64 bits. */
-static uint64_t
-fingerprint(const TideBuf *shape)
-{
-	uint64_t hash = UINT64_C(0xCBF29CE484222325);
-
-	for (size_t i = 0; i < shape->len; i++)
-		hash = (hash ^ (uint8_t) shape->data[i]) * UINT64_C(0x100000001B3);
-	return hash;
-}
-
-/* The relation's entry, made if this is its first announcement. */
-static Relation *
-relation_entry(TideCapture *capture, uint32_t relid)
-{
-	Relation *relation = tide_oidmap_get(&capture->relations, relid);
-
-	if (relation != NULL)
-		return relation;
-	relation = calloc(1, sizeof(*relation));
-	if (relation == NULL)
-		return NULL;
-	tide_buf_init(&relation->record);
-	if (!tide_oidmap_add(&capture->relations, relid, relation))
-	{
-		free_relation(relation);
-		return NULL;
-	}
-	return relation;
-}
-
-/* Takes over the record unless it is the one that is known; false: out of memory. */
-static bool
-remember_relation(TideCapture *capture, const PgRelation *announced, TideBuf *record)
-{
-	Relation *relation = relation_entry(capture, announced->relid);
-	TideBuf old;
-
-	if (relation == NULL || record->oom)
-		return false;
-	if (relation->record.len == record->len &&
-		memcmp(relation->record.data, record->data, record->len) == 0)
-		return true;
-	old = relation->record;
-	relation->record = *record;
-	*record = old;
-	relation->n_columns = announced->n_columns;
-	relation->offset = 0;
-	return true;
-}
-
 static const char *
 take_relation(TideCapture *capture, TideCursor *message)
 {
 	PgRelation announced;
-	TideBuf shape;
-	TideBuf record;
-	bool ok;
-	size_t begun;
 
 	if (!tide_pg_relation(message, &announced))
 		return fail(capture, "not as long as it says", 'R');
-	tide_buf_init(&shape);
-	tide_buf_init(&record);
-	write_relation(capture, &announced, &shape);
-	begun = tide_record_begin(&record, 'R');
-	tide_write_u32(&record, announced.relid);
-	tide_write_u64(&record, fingerprint(&shape));
-	tide_buf_append(&record, shape.data, shape.len);
-	tide_record_end(&record, begun);
-	ok = !shape.oom && remember_relation(capture, &announced, &record);
-	tide_buf_free(&shape);
-	tide_buf_free(&record);
-	return ok ? NULL : fail(capture, "out of memory", 'R');
+	return tide_shapes_relation(&capture->shapes, &announced) ? NULL
+															  : fail(capture, "out of memory", 'R');
 }
 
 static const char *
 take_type(TideCapture *capture, TideCursor *message)
 {
 	PgType announced;
-	Type *type;
 
 	if (!tide_pg_type(message, &announced))
 		return fail(capture, "not as long as it says", 'Y');
-	type = tide_oidmap_get(&capture->types, announced.type);
-	if (type == NULL)
-	{
-		type = calloc(1, sizeof(*type));
-		if (type == NULL || !tide_oidmap_add(&capture->types, announced.type, type))
-		{
-			free(type);
-			return fail(capture, "out of memory", 'Y');
-		}
-		tide_buf_init(&type->schema);
-		tide_buf_init(&type->name);
-	}
-	tide_buf_reset(&type->schema);
-	tide_buf_reset(&type->name);
-	if (announced.schema.len > 0)
-		tide_buf_append(&type->schema, announced.schema.data, announced.schema.len);
-	else
-		tide_buf_append_str(&type->schema, "pg_catalog");
-	if (!tide_buf_append(&type->name, announced.name.data, announced.name.len) || type->schema.oom)
-		return fail(capture, "out of memory", 'Y');
-	return NULL;
+	return tide_shapes_type(&capture->shapes, &announced) ? NULL
+														  : fail(capture, "out of memory", 'Y');
 }
 
 /* ---- records of a transaction ---- */
@@ -316,48 +163,46 @@ ensure_begun(TideCapture *capture)
 	tide_record_end(out, begun);
 }
 
-/* Notes that the open transaction rests on a description before it. */
+/* Notes that the open transaction rests on the shape's description. */
 static bool
-borrow(TideCapture *capture, Relation *relation)
+note_use(TideCapture *capture, TideShape *shape)
 {
-	if (capture->n_borrowed == capture->cap_borrowed)
+	if (capture->n_uses == capture->cap_uses)
 	{
-		size_t cap = capture->cap_borrowed > 0 ? capture->cap_borrowed * 2 : 16;
-		Borrowed *larger = realloc(capture->borrowed, cap * sizeof(Borrowed));
+		size_t cap = capture->cap_uses > 0 ? capture->cap_uses * 2 : 16;
+		Use *larger = realloc(capture->uses, cap * sizeof(Use));
 
 		if (larger == NULL)
 			return false;
-		capture->borrowed = larger;
-		capture->cap_borrowed = cap;
+		capture->uses = larger;
+		capture->cap_uses = cap;
 	}
-	capture->borrowed[capture->n_borrowed++] = (Borrowed){
-		.relation = relation, .offset = relation->offset, .len = relation->record.len};
+	capture->uses[capture->n_uses++] = (Use){
+		.shape = shape, .offset = shape->offset, .len = shape->record.len};
+	shape->transaction = capture->transaction;
 	return true;
 }
 
 /* Sees to it that the relation's description comes before what is written next. */
 static const char *
-use_relation(TideCapture *capture, char type, uint32_t relid, Relation **used)
+use_relation(TideCapture *capture, char type, uint32_t relid, TideShape **used)
 {
-	Relation *relation = tide_oidmap_get(&capture->relations, relid);
+	TideShape *shape = tide_shapes_find(&capture->shapes, relid);
+	bool noted;
 
-	*used = relation;
-	if (relation == NULL)
+	*used = shape;
+	if (shape == NULL)
 		return fail(capture, "of a relation that was not announced", type);
 	ensure_begun(capture);
 	/* What stands in the rest of a continued transaction goes with an earlier frame. */
-	if (relation->offset >= capture->base + capture->rest_len)
+	noted = shape->transaction == capture->transaction;
+	if (shape->offset < capture->base + capture->rest_len)
 	{
-		if (relation->transaction != capture->transaction && !borrow(capture, relation))
-			return fail(capture, "out of memory", type);
+		shape->offset = capture->base + capture->records.len;
+		tide_buf_append(&capture->records, shape->record.data, shape->record.len);
+		noted = false;
 	}
-	else
-	{
-		relation->offset = capture->base + capture->records.len;
-		tide_buf_append(&capture->records, relation->record.data, relation->record.len);
-	}
-	relation->transaction = capture->transaction;
-	return NULL;
+	return noted || note_use(capture, shape) ? NULL : fail(capture, "out of memory", type);
 }
 
 static const char *
@@ -365,16 +210,16 @@ take_change(TideCapture *capture, char type, TideCursor *message)
 {
 	TideBuf *out = &capture->records;
 	PgChange change;
-	Relation *relation;
+	TideShape *shape;
 	const char *wrong;
 	size_t begun;
 
 	if (!tide_pg_change(message, type, &change))
 		return fail(capture, "not as long as it says", type);
-	wrong = use_relation(capture, type, change.relid, &relation);
+	wrong = use_relation(capture, type, change.relid, &shape);
 	if (wrong != NULL)
 		return wrong;
-	if (change.n_columns != relation->n_columns)
+	if (change.n_columns != shape->n_columns)
 		return fail(capture, "has not as many columns as its relation", type);
 	begun = tide_record_begin(out, type);
 	tide_write_u32(out, change.relid);
@@ -400,8 +245,8 @@ take_truncate(TideCapture *capture, TideCursor *message)
 		return NULL;
 	for (TideCursor relids = truncate.relids; relids.at < relids.end;)
 	{
-		Relation *relation;
-		const char *wrong = use_relation(capture, 'T', tide_read_u32(&relids), &relation);
+		TideShape *shape;
+		const char *wrong = use_relation(capture, 'T', tide_read_u32(&relids), &shape);
 
 		if (wrong != NULL)
 			return wrong;
@@ -459,7 +304,7 @@ take_begin(TideCapture *capture, TideCursor *message)
 	capture->begun = false;
 	capture->continued = false;
 	capture->open_changes = 0;
-	capture->n_borrowed = 0;
+	capture->n_uses = 0;
 	return NULL;
 }
 
@@ -515,7 +360,7 @@ take_commit(TideCapture *capture, TideCursor *message)
 		end_whole(capture);
 	capture->state = OUTSIDE;
 	capture->open_changes = 0;
-	capture->n_borrowed = 0;
+	capture->n_uses = 0;
 	capture->continued = false;
 	return NULL;
 }
@@ -626,44 +471,53 @@ drop_front(TideCapture *capture, size_t len)
 		tide_buf_free(records);
 }
 
-/* Copies the descriptions that the open transaction rests on. */
+/* Copies the descriptions that the open transaction rests on and that stand before it. */
 static bool
-copy_borrowed(const TideCapture *capture, TideBuf *out)
+copy_kept(const TideCapture *capture, TideBuf *out)
 {
-	for (size_t i = 0; i < capture->n_borrowed; i++)
+	for (size_t i = 0; i < capture->n_uses; i++)
 	{
-		const Borrowed *borrowed = &capture->borrowed[i];
+		const Use *use = &capture->uses[i];
 
-		tide_buf_append(out, capture->records.data + (borrowed->offset - capture->base),
-						borrowed->len);
+		if (use->offset < capture->base + capture->whole_len)
+			tide_buf_append(out, capture->records.data + (use->offset - capture->base), use->len);
 	}
 	return !out->oom;
 }
 
 /*
  * Drops the whole transactions, but keeps what the open one rests on, in front
- * of it.  That fits, for it is made of pieces of what is dropped; the offsets of
- * what stays do not change.
+ * of it.  In memory that fits, for it is made of pieces of what is dropped.  In
+ * the stream it is put in: offsets before the open transaction become invalid,
+ * all of them, and what stays moves on.
  */
 static void
 drop_whole(TideCapture *capture, const TideBuf *kept)
 {
 	size_t front = capture->whole_len - kept->len;
-	uint64_t offset = capture->base + front;
+	uint64_t border = capture->base + capture->whole_len;
+	uint64_t next = border;
 
 	if (kept->len > 0)
 		memcpy(capture->records.data + front, kept->data, kept->len);
-	for (size_t i = 0; i < capture->n_borrowed; i++)
-	{
-		Borrowed *borrowed = &capture->borrowed[i];
-
-		/* One that changed since is described in the open transaction itself. */
-		if (borrowed->relation->offset == borrowed->offset)
-			borrowed->relation->offset = offset;
-		borrowed->offset = offset;
-		offset += borrowed->len;
-	}
 	drop_front(capture, front);
+	capture->base = border;
+	for (size_t i = 0; i < capture->n_uses; i++)
+	{
+		Use *use = &capture->uses[i];
+		uint64_t was = use->offset;
+
+		if (was >= border)
+			use->offset = was + kept->len;
+		else
+		{
+			use->offset = next;
+			next += use->len;
+		}
+		/* A shape that changed since is described elsewhere, or not yet. */
+		if (use->shape->offset == was)
+			use->shape->offset = use->offset;
+	}
 }
 
 static Cut
@@ -732,7 +586,7 @@ drop_cut(TideCapture *capture, Cut cut, const TideBuf *kept)
 			capture->begun = false;
 			capture->continued = true;
 			capture->open_changes = 0;
-			capture->n_borrowed = 0;
+			capture->n_uses = 0;
 			break;
 		default:
 			break;
@@ -760,7 +614,7 @@ tide_capture_frame(TideCapture *capture, bool partial, bool even_empty, int leve
 		return true;
 	len = describe_cut(capture, cut, &header);
 	tide_buf_init(&kept);
-	ok = (cut != CUT_WHOLE || copy_borrowed(capture, &kept)) &&
+	ok = (cut != CUT_WHOLE || copy_kept(capture, &kept)) &&
 		 tide_frame_build(&header, capture->records.data, len, level, out);
 	if (ok)
 	{

@@ -283,3 +283,114 @@ GROUP BY l.region, p.schema_name, p.table_name ORDER BY l.region, p.schema_name,
 SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo
 FROM tide.lag l JOIN tide.class c ON c.name = l.class
 WHERE l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;
+
+-- name: tx_begin
+BEGIN;
+
+-- name: tx_commit
+COMMIT;
+
+-- name: tx_rollback
+ROLLBACK;
+
+-- Commits need not wait: only what tide.apply calls flushed is confirmed.  Nobody's limits apply
+-- to a link, and values as text are understood the same everywhere.
+-- name: apply_session
+SELECT pg_catalog.set_config('synchronous_commit', 'off', false),
+       pg_catalog.set_config('statement_timeout', '0', false),
+       pg_catalog.set_config('lock_timeout', '0', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+       pg_catalog.set_config('DateStyle', 'ISO, MDY', false),
+       pg_catalog.set_config('IntervalStyle', 'postgres', false);
+
+-- name: apply
+SELECT "position", flushed, transactions, changes, kept, skipped, parked
+FROM tide.apply($1::text, $2::bigint, $3::bytea, $4::boolean);
+
+-- name: apply_flushed
+SELECT tide.apply_flushed($1::text, $2::bigint);
+
+-- name: relay_link
+SELECT link_id, region, conninfo, transport, slot, copy, phase, removing, "position", system_id,
+       timeline, options
+FROM tide.relay_link($1::text, $2::bigint);
+
+-- name: relay_link_tables
+SELECT schema_name, table_name, state, copied_lsn
+FROM tide.relay_link_tables($1::text, $2::bigint);
+
+-- name: relay_link_begin
+SELECT tide.relay_link_begin($1::text, $2::bigint, $3::pg_lsn, $4::bigint, $5::int);
+
+-- name: relay_link_phase
+SELECT tide.relay_link_phase($1::text, $2::bigint, $3::text);
+
+-- name: relay_link_resync
+SELECT tide.relay_link_resync($1::text, $2::bigint, $3::text);
+
+-- name: relay_link_removed
+SELECT tide.relay_link_removed($1::text, $2::bigint);
+
+-- At the origin.
+
+-- name: rows_identify
+SELECT region, system_id, timeline, wal_level, in_recovery, wal_end, version
+FROM tide.rows_identify();
+
+-- name: rows_tables
+SELECT schema_name, table_name, insert_only, columns, types, format, copy_sql, rows_estimate, bytes
+FROM tide.rows_tables();
+
+-- name: rows_slot
+SELECT active, plugin, wal_status, confirmed, restart, retained_bytes, safe_bytes
+FROM tide.rows_slot($1::text);
+
+-- name: rows_heartbeat
+SELECT tide.rows_heartbeat();
+
+-- Those of ours that exist.
+-- name: rows_publications
+SELECT pg_catalog.string_agg(p.pubname, ',' ORDER BY p.pubname)
+FROM pg_catalog.pg_publication p WHERE p.pubname IN ('tide_global', 'tide_global_insert');
+
+-- Ends a walsender of ours that still holds the slot although its relay has lost the link.
+-- name: rows_slot_free
+SELECT pg_catalog.pg_terminate_backend(a.pid)
+FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
+WHERE s.slot_name = $1::name AND a.application_name LIKE 'pg_tide %' AND a.usename = current_user;
+
+-- The first copy.
+
+-- On both sides: nobody's limits, the same text everywhere, and an error where a policy would
+-- hide rows.
+-- name: copy_session
+SELECT pg_catalog.set_config('statement_timeout', '0', false),
+       pg_catalog.set_config('lock_timeout', '0', false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
+       pg_catalog.set_config('row_security', 'off', false),
+       pg_catalog.set_config('DateStyle', 'ISO, MDY', false),
+       pg_catalog.set_config('IntervalStyle', 'postgres', false),
+       pg_catalog.set_config('extra_float_digits', '3', false);
+
+-- name: copy_reports_session
+SELECT pg_catalog.set_config('lock_timeout', '300ms', false);
+
+-- name: tx_read
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+
+-- name: relay_link_copying
+SELECT tide.relay_link_copying($1::text, $2::bigint, $3::text, $4::text, $5::bigint, $6::bigint,
+                               $7::bigint);
+
+-- name: copy_begin
+SELECT tide.copy_begin($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::text[],
+                       $7::text[]);
+
+-- name: copy_in
+SELECT tide.copy_in($1::text, $2::bigint, $3::text, $4::text, $5::text[], $6::text, $7::bytea);
+
+-- name: copy_merge
+SELECT tide.copy_merge($1::text, $2::bigint, $3::bytea);
+
+-- name: copy_end
+SELECT tide.copy_end($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::bigint, $7::bigint);

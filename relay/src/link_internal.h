@@ -16,6 +16,7 @@
 #include "link_apply.h"
 
 typedef struct TideLink TideLink;
+typedef struct TideTableList TideTableList;
 typedef struct TideFrameSource TideFrameSource; /* a transport's own */
 
 #define TIDE_TRANSPORT_FDS 4
@@ -97,7 +98,7 @@ typedef struct TideLinkOrigin
 	int server_version;
 } TideLinkOrigin;
 
-typedef struct TideLinkWatch TideLinkWatch; /* link_watch.c */
+typedef struct TideLinkWatch TideLinkWatch;
 
 struct TideLink
 {
@@ -105,28 +106,105 @@ struct TideLink
 	TideLinkSpec spec;
 	TideLinkOrigin origin;
 	const TideTransport *transport;
-	TidePg *home;
-	TidePg *control; /* NULL while there is none; see tide_link_control */
+	TidePg *home;	 /* frames are applied here */
+	TidePg *reports; /* to our database, too: what must not wait for an apply */
+	TidePg *control; /* to the origin; NULL while there is none, see tide_link_control */
 	TideFrameSource *source;
 	TideApply *apply;
 	TideLinkWatch *watch;
+	TideTableList *refused; /* tables whose copy failed: left alone for a while */
+
+	/* A snapshot that reserve left for the first copy, and the connection that keeps it; or NULL. */
+	TideWal *snapshot_wal;
+	TideWalSlot snapshot;
 };
 
-/* Opens link->control and asks who is there, if that was not done.  Waits. */
+/* ---- link.c ---- */
+
+/*
+ * Opens link->control and asks who is there, if that was not done.  Waits.
+ * TD012 if it is not the cluster that the position is about.
+ */
 extern bool tide_link_control(TideLink *link, TideError *err);
 
 /* Puts the origin's name before an error that came from there; returns false. */
 extern bool tide_link_at_origin(const TideLink *link, TideError *err);
 
-/* The conninfo with its reference resolved; to be given to tide_secret_free.  NULL: err is filled. */
+/* The conninfo with its reference resolved, for tide_secret_free.  NULL: err is filled. */
 extern char *tide_link_conninfo(const TideLink *link, TideError *err);
 
-/* Options of the link, with their defaults. */
-extern size_t tide_link_max_frame(const TideLink *link);
-extern int tide_link_compression(const TideLink *link, int default_level);
+/* A connection in replication mode to the origin. */
+extern bool tide_link_open_wal(const TideLink *link, TideWal **wal, TideError *err);
 
-/* A statement at home with (pipeline, epoch, more ...); values[0] and [1] are filled in here. */
-extern bool tide_link_home_exec(TideLink *link, const char *sql, int n_params, const char **values,
-								PGresult **res, TideError *err);
+/* Options of the link, with their defaults. */
+extern long long tide_link_option(const TideLink *link, const char *key, long long default_value);
+
+/*
+ * A statement of our database's with (pipeline, epoch, more ...): values[0] and
+ * values[1] are filled in here, n_params counts them.
+ */
+extern bool tide_link_exec(const TideLink *link, TidePg *pg, const char *sql, int n_params,
+						   const char **values, PGresult **res, TideError *err);
+
+/* relay_link_phase */
+extern bool tide_link_phase(TideLink *link, const char *phase, TideError *err);
+
+/* ---- link_tables.c: which tables the two sides have ---- */
+
+typedef struct TideTable
+{
+	char *schema;
+	char *name;
+	bool wanted;   /* here: added, and not copied yet */
+	char *columns; /* arrays as text */
+	char *types;
+	bool binary;
+	char *copy_sql;
+	int64_t rows_estimate;
+	int64_t bytes;
+	long long retry_at; /* of tide_link.refused */
+} TideTable;
+
+struct TideTableList
+{
+	TideTable *tables;
+	size_t n;
+};
+
+/* From the answers of rows_tables and relay_link_tables. */
+extern TideTableList *tide_tables_there(const PGresult *res);
+extern TideTableList *tide_tables_here(const PGresult *res);
+extern void tide_tables_free(TideTableList *list); /* NULL is fine */
+extern TideTable *tide_tables_find(const TideTableList *list, const char *schema, const char *name);
+
+/* How many tables are wanted here, published there and not left alone; keeps only those in there. */
+extern size_t
+tide_tables_to_copy(const TideLink *link, const TideTableList *here, TideTableList *there);
+
+/* Asks both sides, waiting.  *there: what is to be copied (may be empty). */
+extern bool tide_link_tables(TideLink *link, TideTableList **there, TideError *err);
+
+/* Leaves a table alone for a while, as its copy failed. */
+extern void tide_link_refuse(TideLink *link, const TideTable *table);
+
+/* ---- link_watch.c: heartbeats, lag, tables that appear ---- */
+
+extern TideLinkWatch *tide_link_watch_new(TideLink *link);
+extern void tide_link_watch_free(TideLinkWatch *watch);							 /* NULL is fine */
+extern int tide_link_watch_poll(const TideLinkWatch *watch, struct pollfd *fds); /* at most two */
+
+/* Takes answers, asks what is due.  Never waits. */
+extern bool tide_link_watch_turn(TideLinkWatch *watch, TideError *err);
+
+/* Is there a table to be copied? */
+extern bool tide_link_watch_wanted(const TideLinkWatch *watch);
+
+/* ---- link_copy.c, link_stream.c: the two phases ---- */
+
+/* Copies what is wanted; waits until that is done.  A table that is refused does not fail it. */
+extern bool tide_link_copy(TideLink *link, TideTableList *tables, TideError *err);
+
+/* Streams until asked to stop, until a table wants to be copied, or until it fails. */
+extern bool tide_link_stream(TideLink *link, TideError *err);
 
 #endif /* TIDE_LINK_INTERNAL_H */

@@ -46,6 +46,18 @@ static const struct
 	[TIDE_BATCHES] = {"batches_total", "Batches delivered."},
 	[TIDE_BYTES] = {"bytes_total", "Payload bytes delivered."},
 	[TIDE_RETRIES] = {"retries_total", "Times the pipeline failed and started again."},
+	[TIDE_ROWS_APPLIED] = {"rows_applied_total", "Changes of rows that were written here."},
+	[TIDE_ROWS_KEPT] = {"rows_kept_total",
+						"Changes that lost against the row that was here, or came again."},
+	[TIDE_ROWS_SKIPPED] = {"rows_skipped_total",
+						   "Changes of tables that are not taken here, or are in their copy."},
+	[TIDE_ROWS_PARKED] = {"rows_parked_total", "Changes that could not be applied."},
+	[TIDE_ROW_TRANSACTIONS] = {"row_transactions_total", "Transactions of the origin applied."},
+	[TIDE_ROW_BYTES_RAW] = {"row_bytes_raw_total", "Bytes of changes before compression."},
+	[TIDE_ROW_BYTES_WIRE] = {"row_bytes_wire_total", "Bytes of frames as they travelled."},
+	[TIDE_ROWS_COPIED] = {"rows_copied_total", "Rows that first copies brought."},
+	[TIDE_BYTES_COPIED] = {"bytes_copied_total", "Bytes that first copies brought."},
+	[TIDE_RESYNCS] = {"resyncs_total", "Times all rows had to be copied again."},
 };
 
 typedef enum GaugeUnit
@@ -72,6 +84,14 @@ static const struct
 	{"last_delivery_timestamp_seconds",
 	 "When an event was last delivered, in seconds since 1970; 0: not since the start.",
 	 TIDE_G_LAST_DELIVERY_US, UNIT_MICROSECONDS},
+	{"row_lag_seconds", "How far behind its origin a link is, by heartbeats.", TIDE_G_LAG_US,
+	 UNIT_MICROSECONDS},
+	{"row_lag_bytes", "The origin's WAL that a link has not applied yet.", TIDE_G_LAG_BYTES,
+	 UNIT_PLAIN},
+	{"slot_retained_bytes", "WAL that the origin keeps for a link's slot.", TIDE_G_SLOT_RETAINED,
+	 UNIT_PLAIN},
+	{"copy_tables", "Tables that wait for their first copy or are in it.", TIDE_G_COPY_TABLES,
+	 UNIT_PLAIN},
 };
 
 /* Those of tide.pipelines.  All are shown, so that no series comes and goes. */

@@ -36,6 +36,18 @@ typedef enum TideCounter
 	TIDE_BATCHES,
 	TIDE_BYTES,	  /* payload bytes delivered */
 	TIDE_RETRIES, /* times the pipeline failed and tried again */
+
+	/* Of links and of publishing rows. */
+	TIDE_ROWS_APPLIED,	   /* changes that were written here */
+	TIDE_ROWS_KEPT,		   /* ... that lost against the row that is here, or came again */
+	TIDE_ROWS_SKIPPED,	   /* ... of tables not taken, or already in a copy */
+	TIDE_ROWS_PARKED,	   /* ... that could not be applied */
+	TIDE_ROW_TRANSACTIONS, /* of the origin */
+	TIDE_ROW_BYTES_RAW,	   /* of their records */
+	TIDE_ROW_BYTES_WIRE,   /* of the frames, as they travelled */
+	TIDE_ROWS_COPIED,	   /* by first copies */
+	TIDE_BYTES_COPIED,
+	TIDE_RESYNCS, /* times everything had to be copied again */
 	TIDE_N_COUNTERS
 } TideCounter;
 
@@ -46,6 +58,12 @@ typedef enum TideGauge
 	TIDE_G_UNCONFIRMED,		 /* events accepted by a broker, not confirmed by a destination */
 	TIDE_G_IN_FLIGHT,
 	TIDE_G_LAST_DELIVERY_US, /* wall clock, microseconds since 1970 */
+
+	/* Of links and of publishing rows. */
+	TIDE_G_LAG_US,		  /* how old what is here is */
+	TIDE_G_LAG_BYTES,	  /* the origin's WAL that is not applied yet */
+	TIDE_G_SLOT_RETAINED, /* bytes of WAL that the origin keeps for the slot */
+	TIDE_G_COPY_TABLES,	  /* that wait for their first copy, or are in it */
 	TIDE_N_GAUGES
 } TideGauge;
 

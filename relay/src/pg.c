@@ -535,18 +535,16 @@ send_cancel(TidePg *pg)
 }
 #endif
 
-/*
- * Asked to stop while a statement runs.  If the server ends it soon the
- * connection stays usable, whatever the outcome was; otherwise it is broken.
- */
-static bool
-cancel_statement(TidePg *pg, TideError *err)
+void
+tide_pg_cancel(TidePg *pg)
 {
 	const TideStop *stop = pg->stop;
 	TideError ignored;
 
+	if (!pg->pending)
+		return;
 	send_cancel(pg);
-	pg->stop = NULL; /* already requested: it would end the wait at once */
+	pg->stop = NULL; /* may be requested already: it would end the wait at once */
 	if (wait_results(pg, tide_monotonic_ms() + CANCEL_WAIT_MS, &ignored))
 		pg->pending = false;
 	else
@@ -554,7 +552,6 @@ cancel_statement(TidePg *pg, TideError *err)
 	pg->stop = stop;
 	PQclear(pg->result);
 	pg->result = NULL;
-	return tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop while a statement was running");
 }
 
 /* Hands the finished statement's result to the caller, or its error. */
@@ -598,7 +595,12 @@ tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err)
 
 	if (wait_results(pg, deadline, err))
 		return deliver_result(pg, res, err);
-	return err->class == TIDE_ERR_STOPPED ? cancel_statement(pg, err) : false;
+	if (err->class == TIDE_ERR_STOPPED)
+	{
+		tide_pg_cancel(pg);
+		tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop while a statement was running");
+	}
+	return false;
 }
 
 bool
@@ -612,12 +614,12 @@ tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *value
 }
 
 bool
-tide_pg_command(TidePg *pg, const char *sql, PGresult **res, TideError *err)
+tide_pg_command(TidePg *pg, const char *sql, int timeout_ms, PGresult **res, TideError *err)
 {
 	if (res != NULL)
 		*res = NULL;
 	return check_idle(pg, err) && begin_statement(pg, PQsendQuery(pg->conn, sql) == 1, err) &&
-		   tide_pg_finish(pg, -1, res, err);
+		   tide_pg_finish(pg, timeout_ms, res, err);
 }
 
 bool
@@ -625,6 +627,8 @@ tide_pg_prepare(TidePg *pg, const char *sql, TideError *err)
 {
 	char name[16];
 
+	if (prepared_number(pg, sql) >= 0)
+		return true;
 	if (pg->n_prepared == TIDE_PG_MAX_PREPARED || pg->broken || pg->pending)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement can't be prepared now");
 	snprintf(name, sizeof(name), "tide_%d", pg->n_prepared);

@@ -33,8 +33,12 @@ extern bool tide_pg_open_replication(const char *conninfo, const char *what, con
 extern void tide_pg_close(TidePg *pg);
 extern PGconn *tide_pg_conn(TidePg *pg);
 
-/* By the simple protocol: no parameters, sql may be a command of a walsender. */
-extern bool tide_pg_command(TidePg *pg, const char *sql, PGresult **res, TideError *err);
+/*
+ * By the simple protocol: no parameters, sql may be a command of a walsender.
+ * timeout_ms as for tide_pg_finish.
+ */
+extern bool
+tide_pg_command(TidePg *pg, const char *sql, int timeout_ms, PGresult **res, TideError *err);
 
 /* Text parameters and results.  *res is the caller's to PQclear; may be NULL if not wanted. */
 extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *const *values,
@@ -51,6 +55,12 @@ extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char 
 						  const int *lengths, const int *formats, TideError *err);
 extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err);
 extern bool tide_pg_pending(const TidePg *pg); /* started and not finished */
+
+/*
+ * Ends the statement under way, whatever its outcome.  If the server ends it
+ * soon the connection stays usable; otherwise it is broken.
+ */
+extern void tide_pg_cancel(TidePg *pg);
 
 /*
  * As tide_pg_start, but returns before all is on its way; tide_pg_finish sends
@@ -81,7 +91,7 @@ extern bool tide_pg_copy_put(TidePg *pg, const char *data, size_t len, TideError
 
 /*
  * From now on this connection parses and plans the statement no more.  For the
- * few that run for every batch; sql is recognised by its address.
+ * few that run for every batch; sql is recognised by its address, a second time does nothing.
  */
 extern bool tide_pg_prepare(TidePg *pg, const char *sql, TideError *err);
 

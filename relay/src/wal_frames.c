@@ -31,6 +31,7 @@ struct TideWalFrames
 {
 	TideWal *wal;
 	TideCapture *capture;
+	bool streaming;
 	size_t max_frame;
 	int level;
 
@@ -68,6 +69,7 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 	else if (tide_wal_open(opts->conninfo, opts->what, opts->stop, &frames->wal, err) &&
 			 tide_wal_start(frames->wal, &start, err))
 	{
+		frames->streaming = true;
 		*result = frames;
 		return true;
 	}
@@ -79,8 +81,14 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 void
 tide_wal_frames_close(TideWalFrames *frames)
 {
+	TideError ignored;
+
 	if (frames == NULL)
 		return;
+	/* The server should not keep what nobody needs until somebody streams again. */
+	if (frames->streaming)
+		(void) tide_wal_status_now(frames->wal, tide_capture_position(frames->capture),
+								   frames->confirmed, &ignored);
 	tide_wal_close(frames->wal);
 	tide_capture_free(frames->capture);
 	tide_buf_free(&frames->built[0].buf);

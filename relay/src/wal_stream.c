@@ -64,7 +64,7 @@ prepare_session(TideWal *wal, TideError *err)
 	PGresult *res;
 	long long timeout;
 
-	if (!tide_pg_command(wal->pg, tide_q_wal_session, &res, err))
+	if (!tide_pg_command(wal->pg, tide_q_wal_session, -1, &res, err))
 		return false;
 	timeout = tide_pg_int64(res, 0, 0);
 	PQclear(res);
@@ -104,7 +104,7 @@ tide_wal_identify(TideWal *wal, TideWalIdentity *identity, TideError *err)
 {
 	PGresult *res;
 
-	if (!tide_pg_command(wal->pg, "IDENTIFY_SYSTEM", &res, err))
+	if (!tide_pg_command(wal->pg, "IDENTIFY_SYSTEM", -1, &res, err))
 		return false;
 	identity->system_id = strtoull(PQgetvalue(res, 0, 0), NULL, 10);
 	identity->timeline = (uint32_t) tide_pg_int64(res, 0, 1);
@@ -128,8 +128,8 @@ append_quoted(TideBuf *out, const char *text, char quote)
 }
 
 bool
-tide_wal_create_slot(TideWal *wal, const char *name, bool temporary, TideWalSlot *slot,
-					 TideError *err)
+tide_wal_create_slot(TideWal *wal, const char *name, bool temporary, int timeout_ms,
+					 TideWalSlot *slot, TideError *err)
 {
 	TideBuf sql;
 	PGresult *res;
@@ -139,10 +139,14 @@ tide_wal_create_slot(TideWal *wal, const char *name, bool temporary, TideWalSlot
 	tide_buf_append_str(&sql, "CREATE_REPLICATION_SLOT ");
 	append_quoted(&sql, name, '"');
 	tide_buf_printf(&sql, "%s LOGICAL pgoutput (SNAPSHOT 'export')", temporary ? " TEMPORARY" : "");
-	ok = tide_pg_command(wal->pg, tide_buf_cstr(&sql), &res, err);
+	ok = tide_pg_command(wal->pg, tide_buf_cstr(&sql), timeout_ms, &res, err);
 	tide_buf_free(&sql);
 	if (!ok)
+	{
+		/* It would go on waiting, and keep the slot. */
+		tide_pg_cancel(wal->pg);
 		return explain(err);
+	}
 	slot->position = tide_pg_lsn(res, 0, 1);
 	snprintf(slot->snapshot, sizeof(slot->snapshot), "%s", PQgetvalue(res, 0, 2));
 	PQclear(res);
@@ -161,7 +165,7 @@ tide_wal_drop_slot(TideWal *wal, const char *name, TideError *err)
 	tide_buf_init(&sql);
 	tide_buf_append_str(&sql, "DROP_REPLICATION_SLOT ");
 	append_quoted(&sql, name, '"');
-	ok = tide_pg_command(wal->pg, tide_buf_cstr(&sql), NULL, err);
+	ok = tide_pg_command(wal->pg, tide_buf_cstr(&sql), -1, NULL, err);
 	tide_buf_free(&sql);
 	if (ok || strcmp(err->code, "42704") != 0)
 		return ok;
@@ -281,6 +285,13 @@ send_status(TideWal *wal, uint64_t received, uint64_t confirmed, bool ask, TideE
 	tide_write_u64(&status, (uint64_t) (tide_wall_us() - EPOCH_2000_US));
 	tide_write_u8(&status, ask ? 1 : 0);
 	return tide_pg_copy_put(wal->pg, status.data, status.len, err);
+}
+
+bool
+tide_wal_status_now(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *err)
+{
+	wal->reply_wanted = true;
+	return tide_wal_status(wal, received, confirmed, err);
 }
 
 bool

@@ -43,10 +43,11 @@ typedef struct TideWalSlot
 
 /*
  * Makes a logical slot for pgoutput and exports its snapshot.  A temporary one
- * ends with the connection.  Waits for transactions that are running.
+ * ends with the connection.  Waits for transactions that are running; after
+ * TIDE_ERR_TIMEOUT (timeout_ms >= 0) wal can only be closed, and makes none.
  */
-extern bool tide_wal_create_slot(TideWal *wal, const char *name, bool temporary, TideWalSlot *slot,
-								 TideError *err);
+extern bool tide_wal_create_slot(TideWal *wal, const char *name, bool temporary, int timeout_ms,
+								 TideWalSlot *slot, TideError *err);
 
 /* Drops it; true too if there is none.  TIDE_ERR_THROTTLED (55006) if somebody streams from it. */
 extern bool tide_wal_drop_slot(TideWal *wal, const char *name, TideError *err);
@@ -86,6 +87,10 @@ extern bool tide_wal_read(TideWal *wal, TideWalMessage *message, TideError *err)
  * show.  Never waits; call it at least once a second, whatever else is going on.
  */
 extern bool tide_wal_status(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *err);
+
+/* The same, whether it is due or not. */
+extern bool
+tide_wal_status_now(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *err);
 
 extern int tide_wal_socket(const TideWal *wal);
 extern short tide_wal_poll_events(const TideWal *wal);

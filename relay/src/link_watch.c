@@ -1,0 +1,300 @@
+/*
+ * link_watch.c
+ *		What a link looks after while frames flow: heartbeats, lag, tables that appear.
+ *
+ * Owns: the questions to both sides that come again and again, each sent when it
+ * is due and answered whenever that is; two connections of its own (control,
+ * reports), so that none of it waits for an apply or makes one wait.
+ *
+ * Lag is measured by our own clock: from asking the origin for a heartbeat to
+ * having applied the position it answered with.  While one is on its way, lag is
+ * at least as long as that has been waiting.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "link_internal.h"
+#include "log.h"
+#include "mem.h"
+#include "queries.h"
+
+#define HEARTBEAT_MS 1000
+#define TABLES_MS 2000
+#define SLOT_MS 5000
+#define MAX_BEATS 64 /* heartbeats on their way that are remembered */
+
+/* Questions to the origin. */
+typedef enum Question
+{
+	NONE,
+	HEARTBEAT,
+	TABLES,
+	SLOT
+} Question;
+
+/* A heartbeat that is in the WAL there and not applied here. */
+typedef struct Beat
+{
+	uint64_t position;
+	long long sent_at;
+} Beat;
+
+struct TideLinkWatch
+{
+	TideLink *link;
+	Question asked;	 /* under way on control */
+	bool asked_here; /* relay_link_tables is under way on reports */
+
+	long long heartbeat_at; /* when each is due */
+	long long tables_at;
+	long long slot_at;
+
+	TideTableList *here; /* the last answer; NULL: none, or used */
+	bool ask_tables;	 /* something here is wanted: ask the origin */
+	bool wanted;
+
+	long long beat_sent_at; /* of the one that is asked for */
+	Beat beats[MAX_BEATS];
+	size_t n_beats;
+	long long last_beat_at; /* when the last heartbeat that has come was sent */
+	long long latency_ms;	/* that it took */
+};
+
+TideLinkWatch *
+tide_link_watch_new(TideLink *link)
+{
+	TideLinkWatch *watch = tide_zalloc(sizeof(*watch));
+	long long now = tide_monotonic_ms();
+
+	watch->link = link;
+	watch->heartbeat_at = watch->slot_at = watch->last_beat_at = now;
+	watch->tables_at = now + TABLES_MS;
+	return watch;
+}
+
+void
+tide_link_watch_free(TideLinkWatch *watch)
+{
+	if (watch == NULL)
+		return;
+	tide_tables_free(watch->here);
+	free(watch);
+}
+
+bool
+tide_link_watch_wanted(const TideLinkWatch *watch)
+{
+	return watch->wanted;
+}
+
+static int
+poll_pending(TidePg *pg, struct pollfd *fd)
+{
+	if (pg == NULL || !tide_pg_pending(pg))
+		return 0;
+	fd->fd = PQsocket(tide_pg_conn(pg));
+	fd->events = tide_pg_poll_events(pg);
+	fd->revents = 0;
+	return 1;
+}
+
+int
+tide_link_watch_poll(const TideLinkWatch *watch, struct pollfd *fds)
+{
+	int n = poll_pending(watch->link->control, fds);
+
+	return n + poll_pending(watch->link->reports, fds + n);
+}
+
+/* ---- lag ---- */
+
+static void
+note_beat(TideLinkWatch *watch, uint64_t position)
+{
+	TideLink *link = watch->link;
+
+	if (position > link->origin.wal_end)
+		link->origin.wal_end = position;
+	if (link->transport->wal_end != NULL)
+		link->transport->wal_end(link->source, position);
+	/* With so many on their way a few more don't matter: the oldest tells the lag. */
+	if (watch->n_beats < MAX_BEATS)
+		watch->beats[watch->n_beats++] = (Beat){position, watch->beat_sent_at};
+}
+
+/* Takes off the heartbeats that have been applied. */
+static void
+take_beats(TideLinkWatch *watch, uint64_t applied, long long now)
+{
+	size_t n = 0;
+
+	while (n < watch->n_beats && watch->beats[n].position <= applied)
+	{
+		watch->last_beat_at = watch->beats[n].sent_at;
+		watch->latency_ms = now - watch->last_beat_at;
+		tide_histogram_add(&watch->link->pipeline->metrics.commit_to_delivered,
+						   watch->latency_ms * 1000);
+		n++;
+	}
+	watch->n_beats -= n;
+	memmove(watch->beats, watch->beats + n, watch->n_beats * sizeof(Beat));
+}
+
+static void
+measure_lag(TideLinkWatch *watch)
+{
+	TideMetrics *metrics = &watch->link->pipeline->metrics;
+	long long now = tide_monotonic_ms();
+	uint64_t applied = tide_apply_position(watch->link->apply);
+	uint64_t wal_end = watch->link->origin.wal_end;
+	long long lag;
+
+	take_beats(watch, applied, now);
+	/* None has come for longer than one takes: that long we know nothing. */
+	lag = now - watch->last_beat_at - HEARTBEAT_MS;
+	if (watch->n_beats > 0 && now - watch->beats[0].sent_at > lag)
+		lag = now - watch->beats[0].sent_at;
+	if (lag < watch->latency_ms)
+		lag = watch->latency_ms;
+	tide_gauge(metrics, TIDE_G_LAG_US, lag * 1000);
+	tide_gauge(metrics, TIDE_G_LAG_BYTES, wal_end > applied ? (int64_t) (wal_end - applied) : 0);
+}
+
+/* ---- our own database: is anything wanted? ---- */
+
+static bool
+ask_here(TideLinkWatch *watch, TideError *err)
+{
+	TidePipeline *pipeline = watch->link->pipeline;
+	char epoch[24];
+	const char *values[2] = {pipeline->spec.name, epoch};
+
+	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
+	watch->asked_here = true;
+	return tide_pg_send(watch->link->reports, tide_q_relay_link_tables, 2, values, NULL, NULL, err);
+}
+
+static void
+heard_here(TideLinkWatch *watch, const PGresult *res)
+{
+	tide_tables_free(watch->here);
+	watch->here = tide_tables_here(res);
+	for (size_t i = 0; i < watch->here->n; i++)
+		watch->ask_tables = watch->ask_tables || watch->here->tables[i].wanted;
+	watch->asked_here = false;
+	watch->tables_at = tide_monotonic_ms() + TABLES_MS;
+}
+
+static bool
+turn_here(TideLinkWatch *watch, TideError *err)
+{
+	PGresult *res;
+
+	if (!watch->asked_here)
+		return !watch->link->spec.copy || tide_monotonic_ms() < watch->tables_at ||
+			   ask_here(watch, err);
+	if (tide_pg_finish(watch->link->reports, 0, &res, err))
+	{
+		heard_here(watch, res);
+		PQclear(res);
+		return true;
+	}
+	if (err->class != TIDE_ERR_TIMEOUT || !tide_pg_pending(watch->link->reports))
+		return false;
+	tide_error_clear(err);
+	return true;
+}
+
+/* ---- the origin ---- */
+
+static bool
+ask_there(TideLinkWatch *watch, TideError *err)
+{
+	TideLink *link = watch->link;
+	const char *slot[1] = {link->spec.slot};
+	long long now = tide_monotonic_ms();
+
+	if (now >= watch->heartbeat_at)
+	{
+		watch->asked = HEARTBEAT;
+		watch->beat_sent_at = now;
+		watch->heartbeat_at = now + HEARTBEAT_MS;
+		return tide_pg_send(link->control, tide_q_rows_heartbeat, 0, NULL, NULL, NULL, err);
+	}
+	if (watch->ask_tables)
+	{
+		watch->asked = TABLES;
+		watch->ask_tables = false;
+		return tide_pg_send(link->control, tide_q_rows_tables, 0, NULL, NULL, NULL, err);
+	}
+	if (now >= watch->slot_at && link->transport->needs_origin)
+	{
+		watch->asked = SLOT;
+		watch->slot_at = now + SLOT_MS;
+		return tide_pg_send(link->control, tide_q_rows_slot, 1, slot, NULL, NULL, err);
+	}
+	return true;
+}
+
+static void
+heard_there(TideLinkWatch *watch, const PGresult *res)
+{
+	TideTableList *there;
+	size_t n;
+
+	switch (watch->asked)
+	{
+		case HEARTBEAT:
+			note_beat(watch, tide_pg_lsn(res, 0, 0));
+			break;
+		case SLOT:
+			if (PQntuples(res) == 1)
+				tide_gauge(&watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED,
+						   tide_pg_int64(res, 0, 5));
+			break;
+		case TABLES:
+			there = tide_tables_there(res);
+			n = tide_tables_to_copy(watch->link, watch->here, there);
+			watch->wanted = n > 0;
+			tide_gauge(&watch->link->pipeline->metrics, TIDE_G_COPY_TABLES, (int64_t) n);
+			tide_tables_free(there);
+			break;
+		case NONE:
+			break;
+	}
+	watch->asked = NONE;
+}
+
+static bool
+turn_there(TideLinkWatch *watch, TideError *err)
+{
+	TideLink *link = watch->link;
+	PGresult *res;
+
+	if (link->control == NULL)
+		return true;
+	if (watch->asked == NONE)
+	{
+		if (ask_there(watch, err))
+			return true;
+	}
+	else if (tide_pg_finish(link->control, 0, &res, err))
+	{
+		heard_there(watch, res);
+		PQclear(res);
+		return true;
+	}
+	else if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(link->control))
+	{
+		tide_error_clear(err);
+		return true;
+	}
+	return tide_link_at_origin(link, err);
+}
+
+bool
+tide_link_watch_turn(TideLinkWatch *watch, TideError *err)
+{
+	measure_lag(watch);
+	return turn_here(watch, err) && turn_there(watch, err);
+}

@@ -192,14 +192,14 @@ static void
 print_overview(FILE *out)
 {
 	fprintf(out,
-			"pg_tide %s: moves events between PostgreSQL databases and brokers\n\n"
+			"pg_tide %s: moves events and rows between PostgreSQL databases\n\n"
 			"usage: pg_tide COMMAND [OPTIONS]\n\ncommands:\n",
 			TIDE_VERSION);
 	for (size_t i = 0; i < N_COMMANDS; i++)
 		fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	fputs(
 		"\n\"pg_tide COMMAND --help\" shows a command's options, \"pg_tide help config\" the keys of\n"
-		"pipeline configurations, \"pg_tide help exit-codes\" what the exit status means.\n",
+		"pipelines and links, \"pg_tide help exit-codes\" what the exit status means.\n",
 		out);
 }
 

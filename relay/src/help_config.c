@@ -1,6 +1,6 @@
 /*
  * help_config.c
- *		"pg_tide help config": every key a pipeline's configuration can have.
+ *		"pg_tide help config": every key that a pipeline's or link's configuration can have.
  *
  * Owns: how the table of options looks to a reader.  Does not own: the table
  * (common/tide_options.c).
@@ -26,6 +26,7 @@ static const char *const type_names[] = {
 	[TIDE_OPT_CONNINFO] = "libpq connection string or secret reference",
 	[TIDE_OPT_SECRET] = "secret reference",
 	[TIDE_OPT_FILE] = "absolute path",
+	[TIDE_OPT_RESYNC] = "`auto` or `manual`",
 };
 
 static const struct
@@ -38,6 +39,8 @@ static const struct
 	{TIDE_SIDE_SINK, "inbox", "`relay_set_outbox` with `\"sink_type\": \"inbox\"`"},
 	{TIDE_SIDE_SINK, "stdout", "`relay_set_outbox` with `\"sink_type\": \"stdout\"`"},
 	{TIDE_SIDE_SOURCE, "nats", "`relay_set_inbox` with `\"source_type\": \"nats\"`"},
+	{TIDE_SIDE_LINK, "direct", "`link_add` with `\"transport\": \"direct\"`"},
+	{TIDE_SIDE_LINK, "nats", "`link_add` with `\"transport\": \"nats\"`"},
 };
 
 static void
@@ -65,9 +68,9 @@ void
 tide_print_config_help(FILE *out)
 {
 	fputs(
-		"# Configuration keys of pipelines\n\n"
+		"# Configuration keys of pipelines and links\n\n"
 		"Made by `pg_tide help config`. An unknown key, a wrong type or a secret in clear is refused when\n"
-		"the pipeline is set, naming the key. A secret reference is `env:NAME` or `file:/path`, resolved by the relay.\n"
+		"the pipeline or link is set, naming the key. A secret reference is `env:NAME` or `file:/path`, resolved by the relay.\n"
 		"Templates know `{op}` `{entity}` `{outbox}` `{key}` `{region}` `{event_type}`.\n",
 		out);
 	for (size_t i = 0; i < sizeof(sections) / sizeof(sections[0]); i++)

@@ -260,6 +260,24 @@ tide_js_close(TideJs *js)
 	free(js);
 }
 
+bool
+tide_js_accepted(const TideJs *js, const char *stream, const json_t *ack, bool *ours,
+				 TideError *err)
+{
+	const char *by = json_string_value(json_object_get(ack, "stream"));
+	const char *domain = json_string_value(json_object_get(ack, "domain"));
+
+	*ours = domain == NULL || js->domain == NULL || strcmp(domain, js->domain) == 0;
+	if (!*ours || (by != NULL && strcmp(by, stream) == 0))
+		return true;
+	*ours = false;
+	tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_WRONG_STREAM,
+			   "a message for stream \"%s\" was stored by stream \"%s\"", stream,
+			   by != NULL ? by : "?");
+	tide_error_hint(err, "Two streams capture this subject: correct \"stream\" or their subjects.");
+	return false;
+}
+
 TideNats *
 tide_js_nats(const TideJs *js)
 {

@@ -49,6 +49,14 @@ extern bool tide_js_requestf(TideJs *js, const json_t *body, json_t **reply, Tid
 /* Fills err from an error object of JetStream ({"code":, "err_code":, "description":}). */
 extern bool tide_js_error(const json_t *error, const char *doing, TideError *err);
 
+/*
+ * A PubAck.  *ours: it is from that stream in this domain; another region's
+ * stream may have caught the message, too, ours will answer.  It is an error if
+ * another stream of this domain has it.
+ */
+extern bool tide_js_accepted(const TideJs *js, const char *stream, const json_t *ack, bool *ours,
+							 TideError *err);
+
 /* 64-bit member of an object; 0 if absent. */
 extern uint64_t tide_js_u64(const json_t *object, const char *key);
 

@@ -57,6 +57,7 @@ tide_consumer_load(TideJs *js, const TideConsumerWant *want, TideConsumerState *
 					strcmp(state->filter, want->filter) == 0;
 	state->delivered_cseq = tide_js_u64(json_object_get(info, "delivered"), "consumer_seq");
 	state->delivered_sseq = tide_js_u64(json_object_get(info, "delivered"), "stream_seq");
+	state->acked_sseq = tide_js_u64(json_object_get(info, "ack_floor"), "stream_seq");
 	state->pending = tide_js_u64(info, "num_pending");
 	state->ack_pending = tide_js_u64(info, "num_ack_pending");
 	json_decref(info);

@@ -29,6 +29,7 @@ typedef struct TideConsumerState
 	bool ack_all; /* an acknowledgement stands for all messages before it, too */
 	uint64_t delivered_cseq;
 	uint64_t delivered_sseq;
+	uint64_t acked_sseq;  /* it and all before it need not come again */
 	uint64_t pending;	  /* not delivered yet */
 	uint64_t ack_pending; /* delivered, not acknowledged yet */
 	char filter[1025];

@@ -91,11 +91,10 @@ make_message(const json_t *stored, natsMsg **msg)
 	return s;
 }
 
-bool
-tide_fetch_next(TideJs *js, const char *stream, const char *filter, uint64_t from_seq,
-				natsMsg **msg, uint64_t *seq, TideError *err)
+/* Takes ownership of request. */
+static bool
+fetch(TideJs *js, const char *stream, json_t *request, natsMsg **msg, uint64_t *seq, TideError *err)
 {
-	json_t *request = json_pack("{s:I, s:s}", "seq", (json_int_t) from_seq, "next_by_subj", filter);
 	json_t *reply = NULL;
 	json_t *stored;
 	TideError local = {0};
@@ -118,4 +117,20 @@ tide_fetch_next(TideJs *js, const char *stream, const char *filter, uint64_t fro
 	s = make_message(stored, msg);
 	json_decref(reply);
 	return s == NATS_OK || tide_nats_error(tide_js_nats(js), s, "reading a message", err);
+}
+
+bool
+tide_fetch_next(TideJs *js, const char *stream, const char *filter, uint64_t from_seq,
+				natsMsg **msg, uint64_t *seq, TideError *err)
+{
+	json_t *request = json_pack("{s:I, s:s}", "seq", (json_int_t) from_seq, "next_by_subj", filter);
+
+	return fetch(js, stream, request, msg, seq, err);
+}
+
+bool
+tide_fetch_last(TideJs *js, const char *stream, const char *subject, natsMsg **msg, uint64_t *seq,
+				TideError *err)
+{
+	return fetch(js, stream, json_pack("{s:s}", "last_by_subj", subject), msg, seq, err);
 }

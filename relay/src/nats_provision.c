@@ -320,7 +320,7 @@ new_config(const TideProvision *want)
 	return json_pack("{s:s, s:s, s:[], s:[], s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "name",
 					 want->stream, "description", TIDE_NATS_MADE_BY, "subjects", "sources",
 					 "storage", "file", "retention", "limits", "discard",
-					 want->max_bytes > 0 ? "new" : "old", "max_bytes",
+					 want->max_bytes > 0 && !want->drop_old ? "new" : "old", "max_bytes",
 					 (json_int_t) (want->max_bytes > 0 ? want->max_bytes : -1), "max_age",
 					 (json_int_t) want->max_age_ms * NS_PER_MS, "duplicate_window",
 					 (json_int_t) window * NS_PER_MS, "num_replicas",

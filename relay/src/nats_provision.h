@@ -27,6 +27,7 @@ typedef struct TideProvision
 	bool allowed;						 /* may create and change */
 	int64_t max_age_ms;					 /* 0: unlimited */
 	int64_t max_bytes;					 /* 0 or less: unlimited */
+	bool drop_old;						 /* at max_bytes: what is dropped can be had elsewhere */
 	int64_t duplicate_window_ms;
 	int64_t replicas;
 } TideProvision;

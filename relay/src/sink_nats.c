@@ -349,31 +349,15 @@ refused(TideSink *sink, TideEvent *event, const json_t *error, TideError *err)
 	return true;
 }
 
-/* A PubAck: is it from our stream in our domain? */
+/* A PubAck. */
 static bool
 accepted(TideSink *sink, const json_t *ack, bool *ours, TideError *err)
 {
-	const char *stream = json_string_value(json_object_get(ack, "stream"));
-	const char *domain = json_string_value(json_object_get(ack, "domain"));
-	const char *own = tide_js_domain(sink->js);
-
-	*ours = false;
-	if (domain != NULL && own != NULL && strcmp(domain, own) != 0)
-		return true; /* another region's stream caught it too; ours will answer */
-	if (stream == NULL || strcmp(stream, sink->want.stream) != 0)
-	{
-		tide_error(err, TIDE_ERR_CONFIG, TIDE_JS_WRONG_STREAM,
-				   "a message for stream \"%s\" was stored"
-				   " by stream \"%s\"",
-				   sink->want.stream, stream != NULL ? stream : "?");
-		tide_error_hint(err,
-						"Two streams capture this subject: correct \"stream\" or their subjects.");
+	if (!tide_js_accepted(sink->js, sink->want.stream, ack, ours, err))
 		return false;
-	}
-	*ours = true;
-	if (json_is_true(json_object_get(ack, "duplicate")))
+	if (*ours && json_is_true(json_object_get(ack, "duplicate")))
 		sink->batch->n_duplicates++;
-	else
+	else if (*ours)
 		sink->batch->n_stored++;
 	return true;
 }

@@ -28,19 +28,15 @@
 #include "nats_message.h"
 #include "nats_peer.h"
 #include "nats_provision.h"
+#include "nats_pull.h"
 
-#define STEP_MS 50 /* other subscriptions are looked at this often */
-#define PULL_EXPIRES_MS 30000
-#define HEARTBEAT_MS 1500
-#define SILENCE_MS 4000	 /* no message and no heartbeat: look what is wrong */
+#define STEP_MS 50		 /* other subscriptions are looked at this often */
 #define LOOK_MS 5000	 /* between two looks at the stream's settings */
 #define WHO_FIRST_MS 500 /* at opening, answers are waited for this long */
 #define WHO_MAX_MS 3000	 /* between two questions while nothing feeds the subject */
 #define STALE_SOURCE_MS 3000
 #define SETTLE_MS 5000 /* after a source was stale its numbers are not trusted */
 #define MAX_BATCH_BYTES ((size_t) 8 << 20)
-#define MAX_QUEUE_BYTES ((size_t) 16 << 20)
-#define NS_PER_MS INT64_C(1000000)
 #define SUBJECT_SIZE 300
 
 struct TideSource
@@ -57,14 +53,10 @@ struct TideSource
 
 	natsSubscription *messages;	 /* <inbox>.pull.* */
 	natsSubscription *questions; /* _TIDE.have.<stream> */
-	char pull_prefix[SUBJECT_SIZE];
-	char pull_subject[2 * SUBJECT_SIZE];
+	TidePull pull;
 	size_t batch_size;
-	size_t credit;		/* messages asked for and not come yet */
-	size_t mean_bytes;	/* of recent messages, to bound what is asked for */
 	uint64_t last_sseq; /* handed to the pipeline */
 	uint64_t confirmed_sseq;
-	long long heard_at;
 
 	TideWho *who;
 	bool fed;	  /* the stream captures or sources all of our subject */
@@ -259,9 +251,8 @@ begin(TideSource *src, TideError *err)
 		 tide_consumer_place(src->js, &src->consumer, after, &src->place, err);
 	tide_stream_clear(&state);
 	src->last_sseq = src->confirmed_sseq = after;
-	src->credit = 0;
-	src->heard_at = tide_monotonic_ms();
-	src->look_at = src->heard_at + LOOK_MS;
+	tide_pull_begin(&src->pull);
+	src->look_at = tide_monotonic_ms() + LOOK_MS;
 	return ok;
 }
 
@@ -294,10 +285,8 @@ subscribe_all(TideSource *src, TideError *err)
 {
 	char subject[SUBJECT_SIZE + 2];
 
-	snprintf(src->pull_prefix, sizeof(src->pull_prefix), "%s.pull.", tide_nats_inbox(src->nats));
-	snprintf(src->pull_subject, sizeof(src->pull_subject), "%s.CONSUMER.MSG.NEXT.%s.%s",
-			 tide_js_prefix(src->js), src->consumer.stream, src->consumer.name);
-	snprintf(subject, sizeof(subject), "%s*", src->pull_prefix);
+	tide_pull_init(&src->pull, src->js, &src->consumer, src->batch_size * 2);
+	tide_pull_inbox(&src->pull, subject, sizeof(subject));
 	if (!tide_nats_subscribe(src->nats, subject, &src->messages, err))
 		return false;
 	tide_have_subject(subject, sizeof(subject), src->want.stream);
@@ -313,7 +302,6 @@ nats_source_open(const TidePipelineInfo *info, TideSource **out, TideError *err)
 	*out = NULL;
 	src->info = info;
 	src->who_pause_ms = WHO_FIRST_MS / 2;
-	src->mean_bytes = 1024;
 	ok = read_config(src, err) &&
 		 tide_nats_open(info->config, info->name, info->stop, &src->nats, err) &&
 		 tide_js_open(src->nats, tide_nats_opt(info->config, "domain"), &src->js, err) &&
@@ -348,119 +336,14 @@ nats_source_close(TideSource *src)
 }
 
 /*
- * Pulling
+ * Messages
  */
 
-/* How many messages to have asked for: two batches, but not more than memory is meant for. */
-static size_t
-wanted_credit(const TideSource *src)
-{
-	size_t by_count = src->batch_size * 2;
-	size_t by_bytes = MAX_QUEUE_BYTES / src->mean_bytes;
-
-	if (by_bytes < 1)
-		by_bytes = 1;
-	return by_count < by_bytes ? by_count : by_bytes;
-}
-
-/*
- * The server ends a request before it has sent that much for it, however small
- * recent messages were.  A message that the server takes at all must fit.
- */
-static size_t
-request_bytes(const TideSource *src)
-{
-	size_t largest = (size_t) natsConnection_GetMaxPayload(tide_nats_connection(src->nats)) +
-					 TIDE_NATS_MAX_HEADER_BYTES;
-
-	return largest > MAX_QUEUE_BYTES ? largest : MAX_QUEUE_BYTES;
-}
-
-/* Asks for more when half of it has come. */
 static bool
 pull(TideSource *src, TideError *err)
 {
-	size_t wanted = wanted_credit(src);
-	char body[160];
-	char reply[SUBJECT_SIZE + 24];
-	natsStatus s;
-
-	if (src->waiting || src->credit > wanted / 2)
-		return true;
-	snprintf(reply, sizeof(reply), "%s%llu", src->pull_prefix,
-			 (unsigned long long) tide_nats_serial(src->nats));
-	snprintf(body, sizeof(body),
-			 "{\"batch\":%zu,\"max_bytes\":%zu,\"expires\":%lld,\"idle_heartbeat\":%lld}",
-			 wanted - src->credit, request_bytes(src), (long long) (PULL_EXPIRES_MS * NS_PER_MS),
-			 (long long) (HEARTBEAT_MS * NS_PER_MS));
-	s = natsConnection_PublishRequestString(tide_nats_connection(src->nats), src->pull_subject,
-											reply, body);
-	if (s != NATS_OK)
-		return tide_nats_error(src->nats, s, "asking for messages", err);
-	if (src->credit == 0)
-		tide_nats_flush(src->nats);
-	src->credit = wanted;
-	return true;
+	return src->waiting || tide_pull_more(&src->pull, err);
 }
-
-static void
-give_back_credit(TideSource *src, natsMsg *msg)
-{
-	const char *text = NULL;
-	uint64_t unused = 0;
-
-	if (natsMsgHeader_Get(msg, "Nats-Pending-Messages", &text) != NATS_OK || text == NULL ||
-		!tide_parse_u64(text, strlen(text), &unused))
-		unused = src->credit; /* the server does not say: ask anew for everything */
-	src->credit -= unused < src->credit ? (size_t) unused : src->credit;
-}
-
-/* What the server says about a pull request, in place of messages. */
-static bool
-handle_status(TideSource *src, natsMsg *msg, TideError *err)
-{
-	const char *status = "";
-	const char *text = "";
-
-	(void) natsMsgHeader_Get(msg, "Status", &status);
-	(void) natsMsgHeader_Get(msg, "Description", &text);
-	src->heard_at = tide_monotonic_ms();
-	if (strcmp(status, "100") == 0)
-		return true; /* heartbeat */
-	if (strcmp(status, "408") == 0 || strcmp(status, "404") == 0 ||
-		strcmp(text, "Leadership Change") == 0 ||
-		strcmp(text, "Message Size Exceeds MaxBytes") == 0)
-	{
-		give_back_credit(src, msg);
-		return true;
-	}
-	return tide_error(
-		err, strstr(text, "push based") != NULL ? TIDE_ERR_CONFIG : TIDE_ERR_UNAVAILABLE, status,
-		"consumer \"%s\" of stream \"%s\": %s", src->consumer.name, src->consumer.stream, text);
-}
-
-/* Nothing was heard although something should have been: is the consumer still there? */
-static bool
-check_silence(TideSource *src, TideError *err)
-{
-	TideConsumerState state;
-
-	if (src->waiting || src->credit == 0 || tide_monotonic_ms() - src->heard_at < SILENCE_MS)
-		return true;
-	if (!tide_consumer_load(src->js, &src->consumer, &state, err))
-		return false;
-	if (!state.exists)
-		return tide_error(err, TIDE_ERR_UNAVAILABLE, TIDE_JS_CONSUMER_NOT_FOUND,
-						  "consumer \"%s\" of stream \"%s\" is gone", src->consumer.name,
-						  src->consumer.stream);
-	src->credit = 0; /* our request got lost, or is older than the server's restart */
-	src->heard_at = tide_monotonic_ms();
-	return pull(src, err);
-}
-
-/*
- * Messages
- */
 
 static bool
 pass_error(TideError *err, const TideError *local)
@@ -483,13 +366,11 @@ add_event(TideSource *src, TideBatch *batch, natsMsg *msg, const TideJsAck *ack)
 {
 	TideEvent *event = tide_batch_add(batch);
 	TideMessageSource from = {src->want.stream, tide_js_domain(src->js), src->created};
-	size_t bytes = (size_t) natsMsg_GetDataLength(msg);
 
 	tide_message_decode(msg, ack, &from, batch->arena, event);
 	if (natsMsg_GetReply(msg) != NULL)
 		event->source_ref = tide_arena_strdup(batch->arena, natsMsg_GetReply(msg));
-	batch->bytes += bytes;
-	src->mean_bytes = (src->mean_bytes * 15 + bytes + 512) / 16 + 1;
+	batch->bytes += (size_t) natsMsg_GetDataLength(msg);
 }
 
 static bool
@@ -498,13 +379,11 @@ handle_message(TideSource *src, TideBatch *batch, natsMsg *msg, TideError *err)
 	const char *reply = natsMsg_GetReply(msg);
 	TideJsAck ack;
 
-	if (strncmp(natsMsg_GetSubject(msg), src->pull_prefix, strlen(src->pull_prefix)) == 0)
-		return handle_status(src, msg, err);
+	if (tide_pull_is_status(&src->pull, msg))
+		return tide_pull_status(&src->pull, msg, err);
 	if (reply == NULL || !tide_js_ack_parse(reply, &ack))
 		return true;
-	src->heard_at = tide_monotonic_ms();
-	if (src->credit > 0)
-		src->credit--;
+	tide_pull_got(&src->pull, (size_t) natsMsg_GetDataLength(msg));
 	if (src->place.exact && ack.consumer_seq != src->place.next_cseq)
 		return tide_error(
 			err, TIDE_ERR_UNAVAILABLE, "gap",
@@ -549,9 +428,7 @@ handle_no_responders(TideSource *src, TideBatch *batch, TideError *err)
 		add_event(src, batch, msg, &ack);
 		src->last_sseq = ack.stream_seq;
 		src->place.next_cseq++;
-		src->heard_at = tide_monotonic_ms();
-		if (src->credit > 0)
-			src->credit--;
+		tide_pull_got(&src->pull, (size_t) natsMsg_GetDataLength(msg));
 	}
 	natsMsg_Destroy(msg);
 	return ours ||
@@ -757,7 +634,7 @@ nats_source_finish(TideSource *src, TideBatch *batch, int timeout_ms, TideError 
 			set_position(src, batch);
 			return true;
 		}
-		if (!check_silence(src, err))
+		if (!src->waiting && !tide_pull_check_silence(&src->pull, err))
 			return false;
 		if (tide_monotonic_ms() >= deadline)
 			return true;

@@ -58,7 +58,8 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 
 	frames->max_frame = opts->max_frame > 0 ? opts->max_frame : TIDE_MAX_FRAME_DEFAULT;
 	frames->level = opts->level;
-	frames->offered = frames->confirmed = frames->wal_end = opts->start;
+	/* Nothing is confirmed until the caller says so: start may be ahead of what is durable. */
+	frames->offered = frames->wal_end = opts->start;
 	frames->offered_at = frames->origin_at = tide_monotonic_ms();
 	frames->origin_us = tide_wall_us();
 	tide_buf_init(&frames->built[0].buf);

@@ -15,6 +15,7 @@
 #include "mem.h"
 #include "queries.h"
 #include "secret.h"
+#include "tide_options.h"
 
 #define WAIT_MS 2000	 /* between two looks at an origin that publishes nothing yet */
 #define REMOVED_MS 10000 /* how long a removed link waits for the coordinator to notice */
@@ -50,13 +51,18 @@ tide_link_phase(TideLink *link, const char *phase, TideError *err)
 }
 
 long long
-tide_link_option(const TideLink *link, const char *key, long long default_value)
+tide_link_option(const TideLink *link, const char *key)
 {
 	const json_t *value = json_object_get(link->spec.options, key);
+	const TideOption *option = tide_option_find(TIDE_SIDE_LINK, link->spec.transport, key);
 
 	if (json_is_boolean(value))
 		return json_is_true(value);
-	return json_is_number(value) ? (long long) json_number_value(value) : default_value;
+	if (json_is_number(value))
+		return (long long) json_number_value(value);
+	if (option != NULL && option->type == TIDE_OPT_BOOL)
+		return tide_option_default_bool(option);
+	return tide_option_default_int(option);
 }
 
 static bool
@@ -398,7 +404,7 @@ run_link(TideLink *link, TideError *err)
 		return false;
 	if (link->spec.removing)
 		return remove_link(link, err);
-	if (tide_link_option(link, "paused", 0) == 0)
+	if (!tide_link_option(link, "paused"))
 		return serve(link, err);
 	tide_pipeline_opened(link->pipeline);
 	while (tide_stop_sleep(link->pipeline->drain, WAIT_MS))

@@ -21,8 +21,7 @@
 #include "queries.h"
 #include "secret.h"
 
-#define MAX_WORKERS 16
-#define DEFAULT_WORKERS 2
+#define MAX_WORKERS 32
 #define LOOK_MS 100	   /* how soon a request to stop is passed on */
 #define REPORT_MS 1000 /* between two reports of progress */
 #define TABLE_TRIES 3  /* when our database is in a deadlock with somebody */
@@ -188,7 +187,7 @@ worker_thread(void *arg)
 static void
 start_workers(Copy *copy)
 {
-	long long wanted = tide_link_option(copy->link, "copy_workers", DEFAULT_WORKERS);
+	long long wanted = tide_link_option(copy->link, "copy_workers");
 
 	if (wanted < 1)
 		wanted = 1;

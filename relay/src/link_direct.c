@@ -231,8 +231,8 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 		.timeline = link->origin.timeline,
 		.server_version = link->origin.server_version,
 		.start = position,
-		.max_frame = (size_t) tide_link_option(link, "max_frame", TIDE_MAX_FRAME_DEFAULT),
-		.level = (int) tide_link_option(link, "compression", 0),
+		.max_frame = (size_t) tide_link_option(link, "max_frame"),
+		.level = (int) tide_link_option(link, "compression"),
 	};
 	TideWalFrames *frames = NULL;
 	char *publications;

@@ -136,8 +136,8 @@ extern char *tide_link_conninfo(const TideLink *link, TideError *err);
 /* A connection in replication mode to the origin. */
 extern bool tide_link_open_wal(const TideLink *link, TideWal **wal, TideError *err);
 
-/* Options of the link, with their defaults. */
-extern long long tide_link_option(const TideLink *link, const char *key, long long default_value);
+/* An option of the link that is a number or a boolean, or its default (common/tide_options.c). */
+extern long long tide_link_option(const TideLink *link, const char *key);
 
 /*
  * A statement of our database's with (pipeline, epoch, more ...): values[0] and

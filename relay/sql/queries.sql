@@ -211,7 +211,8 @@ SELECT pg_catalog.jsonb_build_object(
                           'key', (SELECT pg_catalog.jsonb_agg(a.attname ORDER BY a.attname)
                                   FROM pg_catalog.pg_index i, pg_catalog.pg_attribute a
                                   WHERE i.indrelid = c.oid AND a.attrelid = c.oid
-                                      AND a.attnum = ANY (i.indkey)
+                                      AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+                                      AND i.indisvalid AND i.indimmediate
                                       AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
                                           ELSE i.indisprimary END),
                           'trigger', (SELECT g.tgenabled FROM pg_catalog.pg_trigger g
@@ -394,3 +395,25 @@ SELECT tide.copy_merge($1::text, $2::bigint, $3::bytea);
 
 -- name: copy_end
 SELECT tide.copy_end($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::bigint, $7::bigint);
+
+-- Rows by a broker.  At home, for the publisher.
+
+-- name: relay_rows
+SELECT slot, transport, options, "position", pg_catalog.array_to_json(destinations)::text
+FROM tide.relay_rows($1::text, $2::bigint);
+
+-- name: relay_rows_confirm
+SELECT tide.relay_rows_confirm($1::text, $2::bigint, $3::text, $4::pg_lsn);
+
+-- At the origin, for a link.
+
+-- name: rows_announce
+SELECT tide.rows_announce($1::text, $2::pg_lsn, $3::text, $4::jsonb);
+
+-- name: rows_leave
+SELECT tide.rows_leave($1::text);
+
+-- name: rows_publisher_slot
+SELECT s.confirmed
+FROM pg_catalog.pg_database d, tide.rows_slot('tide_rows_' || d.oid) s
+WHERE d.datname = pg_catalog.current_database();

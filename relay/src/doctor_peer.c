@@ -441,7 +441,8 @@ static const struct
 	 "regions that decide differently end with different rows; make the classes alike"},
 	{"options", "options of tide.table_add()", TIDE_DOCTOR_ERROR,
 	 "regions that merge differently end with different rows; SELECT tide.table_add() again"},
-	{"insert_only", "insert_only", TIDE_DOCTOR_WARN, "SELECT tide.table_add() again"},
+	{"insert_only", "insert_only", TIDE_DOCTOR_WARN,
+	 "SELECT tide.table_add() with the same options in both"},
 	{"key", "key", TIDE_DOCTOR_ERROR, "rows are found by their key: make it the same columns"},
 	{"durability", "durability of its class", TIDE_DOCTOR_NOTE, "make the classes alike"},
 	{"slo", "slo of its class", TIDE_DOCTOR_NOTE, "fine if that is what you want"},
@@ -624,6 +625,33 @@ check_tables_here(TideDoctor *d, const char *id)
 	}
 }
 
+/* May the link's role read it there, for the first copy? */
+static void
+check_readable(TideDoctor *d, const char *id, const TidePeer *peer, const json_t *there)
+{
+	const json_t *lacks = json_object_get(there, "lacks");
+	const char *name = tide_json_text(there, "name");
+	const char *role = tide_json_text(json_object_get(peer->rows, "role"), "name");
+
+	for (size_t i = 0; i < json_array_size(lacks); i++)
+	{
+		if (tide_doctor_same(json_string_value(json_array_get(lacks, i)), "SELECT"))
+			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
+							   tide_doctor_printf(d, "role %s may not read it in region \"%s\"",
+												  role, peer->region),
+							   "tide.table_add() there, again, gives the right back");
+	}
+	if (tide_json_bool(there, "row_security"))
+		tide_doctor_report(
+			d, TIDE_DOCTOR_ERROR, id, name,
+			tide_doctor_printf(d,
+							   "row security applies to role %s in region \"%s\": "
+							   "it can't be copied",
+							   role, peer->region),
+			"there: ALTER TABLE ... DISABLE ROW LEVEL SECURITY, or BYPASSRLS for that "
+			"role");
+}
+
 static void
 check_alike(TideDoctor *d, const char *id)
 {
@@ -639,8 +667,10 @@ check_alike(TideDoctor *d, const char *id)
 			if (there == NULL)
 				continue;
 			compare_class(d, id, peer, here, there);
-			if (tide_doctor_travels(here) && tide_doctor_travels(there))
-				compare_shape(d, id, peer, here, there);
+			if (!tide_doctor_travels(here) || !tide_doctor_travels(there))
+				continue;
+			check_readable(d, id, peer, there);
+			compare_shape(d, id, peer, here, there);
 		}
 	}
 }

@@ -232,25 +232,39 @@ static const struct
 	{"A", "its trigger tide_stamp fires ALWAYS: what arrives is stamped as if written here"},
 };
 
+/* Saying the same again puts column, trigger, publication and rights right. */
+static const char *
+add_again(TideDoctor *d, const json_t *table)
+{
+	char *options = json_dumps(json_object_get(table, "options"), JSON_SORT_KEYS);
+	bool none = options == NULL || strcmp(options, "{}") == 0;
+	const char *hint = tide_doctor_printf(
+		d, "SELECT tide.table_add('%s', '%s'%s%s%s)", tide_json_text(table, "name"),
+		tide_json_text(table, "class"), none ? "" : ", '", none ? "" : options, none ? "" : "'");
+
+	free(options);
+	return hint;
+}
+
 static void
 check_stamp(TideDoctor *d, const char *id, const json_t *table)
 {
 	const char *name = tide_json_text(table, "name");
 	const char *trigger = tide_json_text(table, "trigger");
 	const json_t *off = json_object_get(table, "partitions_off");
-	const char *hint = tide_doctor_printf(d, "ALTER TABLE %s ENABLE TRIGGER tide_stamp", name);
 
 	if (json_object_get(json_object_get(table, "columns"), "tide_stamp") == NULL)
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, "its column tide_stamp is gone",
-						   "SELECT tide.table_add() again makes it anew");
+						   add_again(d, table));
 	if (trigger == NULL)
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
 						   "its trigger tide_stamp is gone: what is written is not stamped",
-						   "SELECT tide.table_add() again makes it anew");
+						   add_again(d, table));
 	for (size_t i = 0; i < N_ELEMENTS(trigger_states); i++)
 	{
 		if (tide_doctor_same(trigger, trigger_states[i].enabled))
-			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, trigger_states[i].meaning, hint);
+			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name, trigger_states[i].meaning,
+							   add_again(d, table));
 	}
 	if (json_array_size(off) > 0)
 		tide_doctor_report(
@@ -290,8 +304,7 @@ check_published(TideDoctor *d, const char *id, const json_t *table)
 						   tide_doctor_printf(d, "it is of class \"%s\" and %s publication %s",
 											  tide_json_text(table, "class"),
 											  should ? "missing from" : "yet part of", publication),
-						   tide_doctor_printf(d, "ALTER PUBLICATION %s %s TABLE %s", publication,
-											  should ? "ADD" : "DROP", name));
+						   add_again(d, table));
 	}
 }
 
@@ -303,10 +316,9 @@ check_target(TideDoctor *d, const char *id, const json_t *table)
 	const json_t *lacks = json_object_get(table, "lacks");
 
 	if (json_array_size(lacks) > 0)
-		tide_doctor_report(
-			d, TIDE_DOCTOR_ERROR, id, name,
-			tide_doctor_printf(d, "the relay's role lacks %s", list_text(d, lacks)),
-			tide_doctor_printf(d, "GRANT %s ON %s TO tide_relay", list_text(d, lacks), name));
+		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, name,
+						   tide_doctor_printf(d, "the relay's role lacks %s", list_text(d, lacks)),
+						   add_again(d, table));
 	if (tide_json_bool(table, "row_security"))
 		tide_doctor_report(
 			d, TIDE_DOCTOR_ERROR, id, name,
@@ -367,8 +379,7 @@ check_publications(TideDoctor *d, const char *id)
 		tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, parts[i].name,
 						   tide_doctor_printf(d, "somebody changed it: \"%s\" is %s", parts[i].key,
 											  parts[i].wanted ? "off" : "on"),
-						   "leave it to pg_tide; ALTER PUBLICATION ... SET (publish = ..., "
-						   "publish_via_partition_root = true)");
+						   "tide.table_add() of any of its tables, again, puts it right");
 	}
 }
 

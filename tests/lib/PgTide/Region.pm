@@ -33,6 +33,7 @@ sub make
 	return $self;
 }
 
+# search_path: the sandbox's user is called tide, and "$user" would be the extension's own schema.
 sub _settings
 {
 	my ($self, $preload) = @_;
@@ -45,6 +46,7 @@ sub _settings
 		track_commit_timestamp = on
 		max_connections = 100
 		fsync = on
+		search_path = 'public'
 		END
 	$conf .= "shared_preload_libraries = 'pg_tide'\n" if $preload;
 	# Reachable by the other region's relay only when the server lives behind the WAN.

@@ -417,3 +417,26 @@ SELECT tide.rows_leave($1::text);
 SELECT s.confirmed
 FROM pg_catalog.pg_database d, tide.rows_slot('tide_rows_' || d.oid) s
 WHERE d.datname = pg_catalog.current_database();
+
+-- A table's columns as pgoutput would describe them, in the order asked for; the type's name is
+-- that of a domain's base.
+-- name: rows_columns
+SELECT c.oid::bigint, c.relreplident, a.attname,
+       EXISTS (SELECT FROM pg_catalog.pg_index i
+               WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)
+                   AND a.attnum = ANY (i.indkey)),
+       a.atttypid::bigint, a.atttypmod, tn.nspname, t.typname
+FROM pg_catalog.unnest($3::text[]) WITH ORDINALITY u (name, n)
+    JOIN pg_catalog.pg_namespace s ON s.nspname = $1::name
+    JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = $2::name
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = u.name
+        AND NOT a.attisdropped
+    CROSS JOIN LATERAL (
+        WITH RECURSIVE base (oid, next) AS (
+            SELECT b.oid, b.typbasetype FROM pg_catalog.pg_type b WHERE b.oid = a.atttypid
+            UNION ALL
+            SELECT b.oid, b.typbasetype FROM base JOIN pg_catalog.pg_type b ON b.oid = base.next)
+        SELECT base.oid FROM base WHERE base.next = 0) bottom
+    JOIN pg_catalog.pg_type t ON t.oid = bottom.oid
+    JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace
+ORDER BY u.n;

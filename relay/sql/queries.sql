@@ -119,6 +119,51 @@ SELECT pg_catalog.jsonb_build_object(
                                  'lag_seconds', extract(epoch FROM p.lag))
                              ORDER BY p.direction, p.name), '[]')
                   FROM tide.pipelines p),
+    'links', (SELECT coalesce(pg_catalog.jsonb_agg(
+                         pg_catalog.to_jsonb(l) || pg_catalog.jsonb_build_object(
+                             'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
+                             'rows', l.changes, 'progress', c.progress)
+                         ORDER BY l.region), '[]')
+              FROM tide.links l, LATERAL (
+                  SELECT pg_catalog.jsonb_build_object(
+                      'tables', pg_catalog.count(*),
+                      'tables_copied', pg_catalog.count(*) FILTER (WHERE t.state = 'copied'),
+                      'rows_done', coalesce(pg_catalog.sum(t.rows_done), 0),
+                      'rows_total', pg_catalog.sum(greatest(t.rows_total, t.rows_done)),
+                      'bytes_done', coalesce(pg_catalog.sum(t.bytes_done), 0),
+                      'fraction', CASE
+                          WHEN coalesce(pg_catalog.bool_and(t.state = 'copied'), true) THEN 1
+                          ELSE least(0.99, pg_catalog.round(
+                              pg_catalog.sum(CASE t.state WHEN 'copied' THEN w.weight
+                                                 WHEN 'copying' THEN least(t.rows_done, w.weight)
+                                                 ELSE 0 END)
+                              / pg_catalog.sum(w.weight), 4)) END) AS progress
+                  FROM tide.link k JOIN tide.link_table t ON t.link_id = k.id,
+                      LATERAL (SELECT greatest(t.rows_total, t.rows_done, 1) AS weight) w
+                  WHERE k.region = l.region) c),
+    'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                         'slot', s.slot_name,
+                         'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
+                             THEN (SELECT pg_catalog.string_agg(d.region, ', ' ORDER BY d.region)
+                                   FROM tide.rows_destination d)
+                             ELSE (SELECT r.name FROM tide.region r
+                                   WHERE pg_catalog.lpad(pg_catalog.to_hex(r.region_id), 8, '0')
+                                       = pg_catalog.right(s.slot_name::text, 8)) END,
+                         'active', s.active, 'wal_status', s.wal_status,
+                         'retained_bytes', CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                             THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),
+                                                             s.restart_lsn) END,
+                         'safe_bytes', s.safe_wal_size,
+                         'seconds_to_full', (
+                             SELECT pg_catalog.round(s.safe_wal_size / w.wal_bytes
+                                 * extract(epoch FROM pg_catalog.now() - w.stats_reset))
+                             FROM pg_catalog.pg_stat_wal w WHERE w.wal_bytes > 0))
+                         ORDER BY s.slot_name), '[]')
+              FROM pg_catalog.pg_replication_slots s
+              WHERE s.database = pg_catalog.current_database() AND NOT s.temporary
+                  AND (s.slot_name LIKE 'tide\_link\_%' OR s.slot_name LIKE 'tide\_rows\_%')),
+    'wal_bytes', CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+                     THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0') END,
     'outboxes', (SELECT coalesce(pg_catalog.jsonb_agg(tide.outbox_status(o.name) ORDER BY o.name),
                                  '[]')
                  FROM tide.outbox o),
@@ -275,15 +320,13 @@ FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, c
         AND c.relkind IN ('r', 'p');
 
 -- name: doctor_parked
-SELECT l.region, pg_catalog.format('%I.%I', p.schema_name, p.table_name), pg_catalog.count(*),
-       (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]
-FROM tide.parked_change p JOIN tide.link l ON l.id = p.link_id
-GROUP BY l.region, p.schema_name, p.table_name ORDER BY l.region, p.schema_name, p.table_name;
+SELECT p.region, p."table", pg_catalog.count(*), (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]
+FROM tide.pending_changes p GROUP BY p.region, p."table" ORDER BY p.region, p."table";
 
 -- name: doctor_lag
 SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo
-FROM tide.lag l JOIN tide.class c ON c.name = l.class
-WHERE l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;
+FROM tide.lag l JOIN tide.class c ON c.name = l.class JOIN tide.links k ON k.region = l.region
+WHERE k.state = 'streaming' AND l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;
 
 -- name: tx_begin
 BEGIN;
@@ -405,6 +448,9 @@ FROM tide.relay_rows($1::text, $2::bigint);
 -- name: relay_rows_confirm
 SELECT tide.relay_rows_confirm($1::text, $2::bigint, $3::text, $4::pg_lsn);
 
+-- name: rows_published
+SELECT EXISTS (SELECT FROM tide.rows_publisher);
+
 -- At the origin, for a link.
 
 -- name: rows_announce
@@ -413,10 +459,6 @@ SELECT tide.rows_announce($1::text, $2::pg_lsn, $3::text, $4::jsonb);
 -- name: rows_leave
 SELECT tide.rows_leave($1::text);
 
--- name: rows_publisher_slot
-SELECT s.confirmed
-FROM pg_catalog.pg_database d, tide.rows_slot('tide_rows_' || d.oid) s
-WHERE d.datname = pg_catalog.current_database();
 
 -- A table's columns as pgoutput would describe them, in the order asked for; the type's name is
 -- that of a domain's base.

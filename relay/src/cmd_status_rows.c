@@ -69,17 +69,21 @@ copy_unfinished(const json_t *copy)
 	return tide_json_int(copy, "tables_copied") < tide_json_int(copy, "tables");
 }
 
-/* The bar while a copy is unfinished, and why rows had to be copied again, if they had. */
+/*
+ * The bar while a copy is unfinished, and why rows had to be copied again, if
+ * they had; otherwise the last error.  A bar whose link is in trouble says so.
+ */
 static char *
 note_link(const json_t *row)
 {
-	const json_t *copy = json_object_get(row, "copy");
+	const json_t *copy = json_object_get(row, "progress");
 	const char *reason = tide_json_text(row, "last_resync");
+	const char *state = tide_json_text(row, "state");
 	char *bar;
 	char *note;
 
-	if (!copy_unfinished(copy))
-		return NULL;
+	if (!copy_unfinished(copy) || (state != NULL && strcmp(state, "error") == 0))
+		return tide_status_last_error(row);
 	bar = copy_text(copy);
 	note = tide_printf("copy %s%s%s", bar, reason != NULL ? "; again, because: " : "",
 					   reason != NULL ? reason : "");
@@ -98,6 +102,7 @@ static const TideStatusColumn link_columns[] = {
 	{{"ROWS", true}, "rows", tide_format_text},
 	{{"ROWS/S", true}, "rows_per_second", format_rate},
 	{{"PARKED", true}, "parked", tide_format_text},
+	{{"OWNER", false}, "owner", tide_format_text},
 };
 
 static const TideStatusColumn slot_columns[] = {
@@ -120,7 +125,7 @@ tide_status_print_rows(FILE *out, const json_t *status)
 static void
 line_link(FILE *out, const char *time, const json_t *link)
 {
-	const json_t *copy = json_object_get(link, "copy");
+	const json_t *copy = json_object_get(link, "progress");
 	char *lag = tide_format_seconds(link, "lag_seconds");
 	char *behind = tide_format_bytes(link, "lag_bytes");
 	char *rate = format_rate(link, "rows_per_second");

@@ -153,12 +153,8 @@ line_pipelines(FILE *out, const char *time, const json_t *status)
 	for (size_t i = 0; i < json_array_size(pipelines); i++)
 	{
 		const json_t *pipeline = json_array_get(pipelines, i);
-		const char *direction = tide_json_text(pipeline, "direction");
-		char *lag;
+		char *lag = tide_format_seconds(pipeline, "lag_seconds");
 
-		if (direction == NULL || strcmp(direction, "link") == 0)
-			continue;
-		lag = tide_format_seconds(pipeline, "lag_seconds");
 		fprintf(out, "%s pipeline ", time);
 		tide_write_safely(out, tide_json_text(pipeline, "name"));
 		fprintf(out, ": %s, lag %s\n", tide_json_text(pipeline, "state"), lag);

@@ -275,6 +275,37 @@ check_outboxes(TideDoctor *d, const char *id)
 
 /* ---- pipelines ---- */
 
+/* What it means that a pipeline is disabled; the last row is for all other directions. */
+typedef struct Idle
+{
+	const char *direction;
+	TideDoctorLevel level;
+	const char *message;
+	const char *function; /* lets it run again */
+	bool by_target;		  /* ... called with the target, not with the pipeline's name */
+} Idle;
+
+static const Idle idles[] = {
+	{"outbox", TIDE_DOCTOR_WARN, "disabled; its outbox keeps everything until it runs again",
+	 "relay_enable", false},
+	{"link", TIDE_DOCTOR_WARN, "paused; the origin keeps its WAL until it goes on", "link_resume",
+	 true},
+	{"rows", TIDE_DOCTOR_WARN, "disabled; this server keeps its WAL until it runs again",
+	 "relay_enable", false},
+	{NULL, TIDE_DOCTOR_NOTE, "disabled", "relay_enable", false},
+};
+
+static const Idle *
+idle_pipeline(const char *direction)
+{
+	const Idle *idle = idles;
+
+	while (idle->direction != NULL &&
+		   (direction == NULL || strcmp(idle->direction, direction) != 0))
+		idle++;
+	return idle;
+}
+
 static void
 check_enabled(TideDoctor *d, const char *id)
 {
@@ -283,13 +314,13 @@ check_enabled(TideDoctor *d, const char *id)
 		const json_t *pipeline = json_array_get(d->pipelines, i);
 		const char *name = tide_json_text(pipeline, "name");
 		const char *direction = tide_json_text(pipeline, "direction");
-		bool outbox = direction != NULL && strcmp(direction, "outbox") == 0;
+		const Idle *idle = idle_pipeline(direction);
 
 		if (!tide_json_bool(pipeline, "enabled"))
-			tide_doctor_report(d, outbox ? TIDE_DOCTOR_WARN : TIDE_DOCTOR_NOTE, id, name,
-							   outbox ? "disabled; its outbox keeps everything until it runs again"
-									  : "disabled",
-							   tide_doctor_printf(d, "SELECT tide.relay_enable('%s')", name));
+			tide_doctor_report(
+				d, idle->level, id, name, idle->message,
+				tide_doctor_printf(d, "SELECT tide.%s('%s')", idle->function,
+								   idle->by_target ? tide_json_text(pipeline, "target") : name));
 	}
 }
 

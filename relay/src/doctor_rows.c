@@ -426,8 +426,27 @@ check_lag(TideDoctor *d, const char *id)
 	PQclear(res);
 }
 
+/* Links are no part of tide.pipelines, where check_states of doctor_db.c looks. */
 static void
-check_resyncs(TideDoctor *d, const char *id)
+check_errors(TideDoctor *d, const char *id)
+{
+	const json_t *links = json_object_get(d->status, "links");
+
+	for (size_t i = 0; i < json_array_size(links); i++)
+	{
+		const json_t *link = json_array_get(links, i);
+		const char *error = tide_json_text(link, "last_error");
+
+		if (tide_doctor_same(tide_json_text(link, "state"), "error"))
+			tide_doctor_report(d, TIDE_DOCTOR_ERROR, id, tide_json_text(link, "region"),
+							   error != NULL ? error : "no reason kept",
+							   "it is tried again; a few errors wait for a person: "
+							   "docs/operations.md, Rows: at 3 a.m.");
+	}
+}
+
+static void
+check_links(TideDoctor *d, const char *id)
 {
 	const json_t *links = json_object_get(d->rows, "links");
 
@@ -458,6 +477,8 @@ const TideDoctorCheck tide_doctor_rows_checks[] = {
 	 check_publications},
 	{"rows.parked", "no change is parked", TIDE_NEEDS_ROWS, check_parked},
 	{"rows.lag", "rows arrive within what their classes ask for", TIDE_NEEDS_ROWS, check_lag},
-	{"rows.links", "no link had to copy again", TIDE_NEEDS_ROWS, check_resyncs},
+	{"rows.state", "no link is failing", TIDE_NEEDS_STATUS, check_errors},
+	{"rows.links", "no link had to copy again, or waits to be removed", TIDE_NEEDS_ROWS,
+	 check_links},
 	{NULL, NULL, TIDE_NEEDS_NOTHING, NULL},
 };

@@ -43,12 +43,50 @@
 #define tide_wait_event_new(name) PG_WAIT_EXTENSION
 #endif
 
-/* 16 has one function for the privileges on every kind of object. */
+/* 16 lets other processes share an origin; we never do. */
 #if PG_VERSION_NUM >= 160000
-#define tide_proc_aclcheck(proc, role, mode) \
-	object_aclcheck(ProcedureRelationId, (proc), (role), (mode))
+#define tide_replorigin_setup(id) replorigin_session_setup((id), 0)
 #else
-#define tide_proc_aclcheck(proc, role, mode) pg_proc_aclcheck((proc), (role), (mode))
+#define tide_replorigin_setup(id) replorigin_session_setup((id))
+#endif
+
+/* 18 asks whether a deferrable key will do; before, none did. */
+#if PG_VERSION_NUM >= 180000
+#define tide_primary_key(rel) RelationGetPrimaryKeyIndex((rel), false)
+#else
+#define tide_primary_key(rel) RelationGetPrimaryKeyIndex((rel))
+#endif
+
+/* 16 took privileges out of range table entries, 18 wants to know what was not pruned. */
+#if PG_VERSION_NUM >= 180000
+#define tide_init_range_table(estate, rte, perms) \
+	ExecInitRangeTable((estate), list_make1(rte), (perms), bms_make_singleton(1))
+#elif PG_VERSION_NUM >= 160000
+#define tide_init_range_table(estate, rte, perms) \
+	ExecInitRangeTable((estate), list_make1(rte), (perms))
+#else
+#define tide_init_range_table(estate, rte, perms) ExecInitRangeTable((estate), list_make1(rte))
+#endif
+#if PG_VERSION_NUM >= 160000
+#define tide_set_updated(perms, rte, columns) \
+	(addRTEPermissionInfo((perms), (rte))->updatedCols = (columns))
+#else
+#define tide_set_updated(perms, rte, columns) \
+	((void) (perms), (rte)->updatedCols = (columns))
+#endif
+
+/* 16 gave it a list of result relations. */
+#if PG_VERSION_NUM >= 160000
+#define tide_init_epq(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1, NIL)
+#else
+#define tide_init_epq(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1)
+#endif
+
+/* 16 makes the map to a partition's columns when it is asked for. */
+#if PG_VERSION_NUM >= 160000
+#define tide_partition_map(rri, estate) ExecGetRootToChildMap((rri), (estate))
+#else
+#define tide_partition_map(rri, estate) ((rri)->ri_RootToPartitionMap)
 #endif
 
 /* From 16 on modules are built with hidden symbols; _PG_init needs its mark on 15 too. */

@@ -1,0 +1,547 @@
+/*
+ * apply.c
+ *		tide.apply: one frame of another region's rows.
+ *
+ * Owns: taking a frame apart, source transactions (whole ones, or one in several frames),
+ * what is skipped because it is here already, the result.  Does not own: what
+ * a change does (apply_row.c), the other parts listed in apply.h.
+ *
+ * A frame is applied in one transaction of this database, together with the
+ * link's progress row; so whatever comes again is skipped by position.  A source
+ * transaction that is larger than a frame comes in several calls inside one
+ * database transaction, which the relay opens; what joins them is remembered by
+ * apply_session.c, and its commit is refused before the last one.
+ *
+ * session_replication_role is 'replica' during the call: only triggers that are meant to
+ * fire then do, and foreign keys were checked at the origin.  The variable is set,
+ * not the setting: that would throw away every plan of the session, twice a
+ * call.  (Plans depend on it only through rewrite rules other than views.)
+ *
+ * Rights are those of the caller; work is done as the table's owner, in a
+ * security-restricted operation, since its triggers, defaults, domains and index
+ * expressions are the owner's code.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/trigger.h"
+#include "funcapi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_lsn.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "apply.h"
+#include "pg_tide.h"
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(tide_sql_apply);
+PG_FUNCTION_INFO_V1(tide_sql_apply_flushed);
+
+/* What one call works with besides TideApply. */
+typedef struct Frame
+{
+	TideFrameHeader header;
+	TideCursor records;
+	TideProgress progress;
+	TideProgressStep step;
+	TideOpenTransaction *transaction;
+} Frame;
+
+static bool applying = false; /* a trigger must not call tide.apply again */
+
+/* ---- messages ---- */
+
+void
+tide_apply_malformed(const char *what)
+{
+	ereport(ERROR, (errcode(ERRCODE_TIDE_DAMAGED_FRAME), errmsg("damaged frame: %s", what)));
+}
+
+static void
+add_context(void *arg)
+{
+	TideApply *apply = arg;
+	const TideTarget *target = apply->last == NULL ? NULL : apply->last->target;
+	const char *column = NULL;
+
+	if (apply->operation == NULL)
+		return;
+	if (target != NULL && target->working_column > 0)
+		column = NameStr(TupleDescAttr(target->rel->rd_att, target->working_column - 1)->attname);
+	errcontext("%s%s%s%s of table \"%s\" from region \"%s\", committed at %X/%X", apply->operation,
+			   column == NULL ? "" : " (column \"", column == NULL ? "" : column,
+			   column == NULL ? "" : "\")",
+			   target == NULL ? "?" : RelationGetRelationName(target->rel), apply->link->region,
+			   LSN_FORMAT_ARGS(apply->commit_lsn));
+}
+
+/* ---- identity ---- */
+
+/* As whom the following runs; InvalidOid: as the caller again. */
+static void
+act_as(TideApply *apply, Oid role)
+{
+	if (apply->acting == role)
+		return;
+	apply->acting = role;
+	if (!OidIsValid(role))
+		SetUserIdAndSecContext(apply->caller, apply->sec_context);
+	else
+		SetUserIdAndSecContext(role, apply->sec_context | SECURITY_RESTRICTED_OPERATION |
+										 SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/* ---- relations ---- */
+
+static TideFrameRelation *
+find_relation(TideApply *apply, uint32 relid)
+{
+	if (apply->last != NULL && apply->last->relid == relid)
+		return apply->last;
+	apply->last = apply->relations == NULL ? NULL
+										   : hash_search(apply->relations, &relid, HASH_FIND, NULL);
+	if (apply->last == NULL)
+		tide_apply_malformed("a change of a relation that was not described");
+	return apply->last;
+}
+
+static void
+define_relation(TideApply *apply, TideCursor payload)
+{
+	TideCursor record = payload;
+	uint32 relid = tide_read_u32(&payload);
+	TideFrameRelation *relation;
+	bool found;
+
+	if (apply->relations == NULL)
+	{
+		HASHCTL ctl = {.keysize = sizeof(uint32),
+					   .entrysize = sizeof(TideFrameRelation),
+					   .hcxt = apply->context};
+
+		apply->relations = hash_create("pg_tide relations of a frame", 16, &ctl,
+									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	relation = hash_search(apply->relations, &relid, HASH_ENTER, &found);
+	relation->record = record;
+	relation->mapped = false;
+	relation->map = NULL;
+	relation->target = NULL;
+	apply->last = NULL;
+}
+
+/* The table for the relation's changes; NULL: they are skipped. */
+static TideTarget *
+find_target(TideApply *apply, TideFrameRelation *relation)
+{
+	TideMap *map = relation->map;
+
+	if (!relation->mapped)
+	{
+		act_as(apply, InvalidOid);
+		map = relation->map = tide_map_find(apply, relation->record);
+		relation->mapped = true;
+	}
+	if (map == NULL || (!apply->copying && (map->copying || apply->commit_lsn < map->copied)))
+		return NULL;
+	for (TideTarget *target = apply->targets; relation->target == NULL && target != NULL;
+		 target = target->next)
+	{
+		if (target->map == map)
+			relation->target = target;
+	}
+	if (relation->target == NULL)
+	{
+		act_as(apply, InvalidOid);
+		relation->target = tide_target_open(apply, map);
+	}
+	return relation->target;
+}
+
+/* ---- records ---- */
+
+static const char *
+operation_name(char type)
+{
+	switch (type)
+	{
+		case 'I':
+			return "insert";
+		case 'U':
+			return "update";
+		case 'D':
+			return "delete";
+		default:
+			return "truncate";
+	}
+}
+
+static void
+count_outcome(TideApply *apply, TideOutcome outcome)
+{
+	apply->changes++;
+	if (outcome == TIDE_OUTCOME_KEPT)
+		apply->kept++;
+}
+
+static void
+apply_change(TideApply *apply, char type, TideCursor payload)
+{
+	TideFrameRelation *relation = find_relation(apply, tide_read_u32(&payload));
+	TideTarget *target;
+
+	apply->operation = operation_name(type);
+	target = find_target(apply, relation);
+	if (target == NULL)
+		apply->skipped++;
+	else
+	{
+		act_as(apply, target->owner);
+		count_outcome(apply, tide_row_apply(apply, target, type, payload));
+	}
+	apply->operation = NULL;
+}
+
+static void
+begin_transaction(TideApply *apply, Frame *frame, TideCursor payload)
+{
+	TideOpenTransaction *transaction = frame->transaction;
+	uint64 commit_lsn = tide_read_u64(&payload);
+	int64 commit_us = (int64) tide_read_u64(&payload);
+	uint32 xid = tide_read_u32(&payload);
+
+	if (payload.bad)
+		tide_apply_malformed("the beginning of a transaction");
+	if (transaction->open)
+	{
+		/* An open frame's first record repeats it. */
+		if (transaction->commit_lsn != commit_lsn || transaction->xid != xid)
+			tide_apply_malformed("a transaction begins inside another");
+		return;
+	}
+	transaction->open = true;
+	transaction->skipped = commit_lsn < frame->progress.position;
+	transaction->commit_lsn = apply->commit_lsn = commit_lsn;
+	transaction->commit_us = commit_us;
+	transaction->xid = xid;
+}
+
+static void
+end_transaction(TideApply *apply, Frame *frame, TideCursor payload)
+{
+	TideOpenTransaction *transaction = frame->transaction;
+
+	if (!transaction->open)
+		tide_apply_malformed("a transaction ends that did not begin");
+	(void) tide_read_u64(&payload); /* the frame's end says it for all of them */
+	if (payload.bad)
+		tide_apply_malformed("the end of a transaction");
+	if (!transaction->skipped)
+	{
+		apply->transactions++;
+		frame->step.commit_at = transaction->commit_us - TIDE_EPOCH_OFFSET_US;
+	}
+	transaction->open = false;
+}
+
+static void
+note_heartbeat(Frame *frame, TideCursor payload)
+{
+	int64 source_us = (int64) tide_read_u64(&payload);
+
+	if (payload.bad)
+		tide_apply_malformed("a heartbeat");
+	frame->step.heartbeat_at = source_us - TIDE_EPOCH_OFFSET_US;
+}
+
+static void
+apply_record(TideApply *apply, Frame *frame, const TideRecord *record)
+{
+	bool inside = frame->transaction->open;
+
+	switch (record->type)
+	{
+		case 'R':
+			define_relation(apply, record->payload);
+			return;
+		case 'B':
+			begin_transaction(apply, frame, record->payload);
+			return;
+		case 'C':
+			end_transaction(apply, frame, record->payload);
+			return;
+		case 'I':
+		case 'U':
+		case 'D':
+		case 'H':
+			break;
+		default:
+			tide_apply_malformed("a record of a kind that is not known here");
+	}
+	if (!inside)
+		tide_apply_malformed("a change outside of a transaction");
+	if (frame->transaction->skipped)
+		apply->skipped += record->type != 'H';
+	else if (record->type == 'H')
+		note_heartbeat(frame, record->payload);
+	else
+		apply_change(apply, record->type, record->payload);
+}
+
+static void
+apply_records(TideApply *apply, Frame *frame)
+{
+	TideCursor records = frame->records;
+	TideRecord record;
+
+	while (tide_record_next(&records, &record))
+	{
+		CHECK_FOR_INTERRUPTS();
+		apply_record(apply, frame, &record);
+	}
+	if (records.bad || records.at != records.end)
+		tide_apply_malformed("a record is longer than the frame");
+}
+
+/* ---- frames ---- */
+
+void
+tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, TideCursor *records)
+{
+	const uint8_t *body;
+	uint8_t *raw;
+	const char *wrong = tide_frame_open(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), header, &body);
+
+	if (wrong != NULL)
+		tide_apply_malformed(wrong);
+	raw = MemoryContextAllocHuge(apply->context, header->raw_len + 1);
+	wrong = tide_frame_unpack(header, body, raw);
+	if (wrong != NULL)
+		tide_apply_malformed(wrong);
+	tide_cursor_init(records, raw, header->raw_len);
+}
+
+/* Is it from where the link's rows come from, and does it follow what is here? */
+static void
+check_frame(TideApply *apply, Frame *frame)
+{
+	const TideFrameHeader *header = &frame->header;
+	const TideProgress *progress = &frame->progress;
+
+	if (header->origin_len != strlen(apply->link->region) ||
+		memcmp(header->origin, apply->link->region, header->origin_len) != 0)
+		ereport(ERROR, (errcode(ERRCODE_TIDE_OTHER_ORIGIN),
+						errmsg("the frame is of region \"%.*s\", the link's is \"%s\"",
+							   (int) header->origin_len, header->origin, apply->link->region)));
+	if (header->system_id != progress->system_id || header->timeline != progress->timeline)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_TIDE_OTHER_ORIGIN),
+			 errmsg("the frame is of another server, or of another history of it"),
+			 errdetail("The frame's system identifier is " UINT64_FORMAT
+					   ", timeline %u; until now it was " UINT64_FORMAT ", timeline %u.",
+					   header->system_id, header->timeline, progress->system_id,
+					   progress->timeline),
+			 errhint("Region \"%s\" was restored or replaced. SELECT tide.link_resync(%s) copies "
+					 "its rows again.",
+					 apply->link->region, quote_literal_cstr(apply->link->region))));
+	if (header->start > progress->position)
+		ereport(ERROR,
+				(errcode(ERRCODE_TIDE_GAP),
+				 errmsg("the frame begins at %X/%X, but everything is here only up to %X/%X",
+						LSN_FORMAT_ARGS(header->start), LSN_FORMAT_ARGS(progress->position))));
+}
+
+/* Does the frame go on where the call before in this transaction ended? */
+static void
+check_continuity(const Frame *frame)
+{
+	bool continues = (frame->header.flags & TIDE_FRAME_CONTINUES) != 0;
+
+	if (continues != frame->transaction->open)
+		ereport(ERROR, (errcode(ERRCODE_TIDE_GAP),
+						errmsg(continues ? "the frame goes on with a transaction whose beginning "
+										   "did not come in this one"
+										 : "the frame does not go on with the open transaction"),
+						errhint("Begin again at the position of the link.")));
+	if ((frame->header.flags & TIDE_FRAME_OPEN) != 0 && !IsTransactionBlock())
+		ereport(ERROR, (errcode(ERRCODE_NO_ACTIVE_SQL_TRANSACTION),
+						errmsg("a frame with a part of a transaction must be applied in a "
+							   "transaction block")));
+}
+
+static void
+check_end(const Frame *frame)
+{
+	bool open = (frame->header.flags & TIDE_FRAME_OPEN) != 0;
+
+	/* One that is open without a change yet is nothing to continue. */
+	if (open != frame->transaction->open && !(open && frame->records.at == frame->records.end))
+		tide_apply_malformed(open ? "it says that it is open and is not"
+								  : "it ends inside a transaction");
+}
+
+static void
+save_progress(TideApply *apply, Frame *frame)
+{
+	TideProgressStep *step = &frame->step;
+
+	step->position = Max(frame->progress.position, frame->header.end);
+	step->source_end = frame->header.wal_end;
+	step->transactions = apply->transactions;
+	step->changes = frame->transaction->changes + apply->changes;
+	if ((frame->header.flags & TIDE_FRAME_OPEN) != 0)
+	{
+		frame->transaction->changes = step->changes;
+		return;
+	}
+	frame->transaction->changes = 0;
+	if (step->position == frame->progress.position && step->transactions == 0)
+		return; /* nothing that was not known */
+	tide_progress_write(&frame->progress, step);
+	tide_session_reached(apply->link, step->position);
+}
+
+/* ---- a call ---- */
+
+static void
+check_call(FunctionCallInfo fcinfo)
+{
+	for (int i = 0; i < PG_NARGS(); i++)
+	{
+		if (PG_ARGISNULL(i))
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("argument %d must not be null", i + 1)));
+	}
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+						errmsg("rows must be applied in READ COMMITTED"),
+						errhint("Applying has to see what others commit while it runs.")));
+	if (applying)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_IN_USE),
+						errmsg("rows cannot be applied while rows are being applied")));
+}
+
+void
+tide_apply_begin(TideApply *apply)
+{
+	memset(apply, 0, sizeof(*apply));
+	GetUserIdAndSecContext(&apply->caller, &apply->sec_context);
+	apply->context = AllocSetContextCreate(CurrentMemoryContext, "pg_tide apply",
+										   ALLOCSET_DEFAULT_SIZES);
+	apply->row_context = AllocSetContextCreate(apply->context, "pg_tide row",
+											   ALLOCSET_DEFAULT_SIZES);
+}
+
+/* The session's settings that code of table owners may see, or change. */
+static void
+fix_settings(void)
+{
+	/* The relay sets both when it connects, so this costs nothing then. */
+	if (pg_get_client_encoding() != PG_UTF8)
+		(void) set_config_option("client_encoding", "UTF8", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	if (strcmp(namespace_search_path, "pg_catalog, pg_temp") != 0)
+		(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg)
+{
+	int saved_role = SessionReplicationRole;
+	int guc_level = NewGUCNestLevel();
+	ErrorContextCallback context = {
+		.callback = add_context, .arg = apply, .previous = error_context_stack};
+
+	fix_settings();
+	error_context_stack = &context;
+	applying = true;
+	SessionReplicationRole = SESSION_REPLICATION_ROLE_REPLICA;
+	PG_TRY();
+	{
+		work(apply, arg);
+		tide_targets_close(apply);
+	}
+	PG_FINALLY();
+	{
+		SessionReplicationRole = saved_role;
+		applying = false;
+	}
+	PG_END_TRY();
+	error_context_stack = context.previous;
+	act_as(apply, InvalidOid);
+	AtEOXact_GUC(false, guc_level);
+	if (apply->max_clock > 0)
+		tide_stamp_seen(apply->max_clock);
+}
+
+static void
+apply_frame(TideApply *apply, void *arg)
+{
+	Frame *frame = arg;
+
+	apply->commit_lsn = frame->transaction->commit_lsn;
+	apply_records(apply, frame);
+	check_end(frame);
+}
+
+static Datum
+make_result(FunctionCallInfo fcinfo, const TideApply *apply, const Frame *frame)
+{
+	TupleDesc desc;
+	XLogRecPtr flushed = tide_session_flushed(apply->link, &frame->progress);
+	Datum values[] = {LSNGetDatum(frame->step.position),  LSNGetDatum(flushed),
+					  Int64GetDatum(apply->transactions), Int64GetDatum(apply->changes),
+					  Int64GetDatum(apply->kept),		  Int64GetDatum(apply->skipped),
+					  Int64GetDatum(apply->parked)};
+	bool nulls[lengthof(values)] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+/* apply(pipeline text, epoch bigint, frame bytea, careful boolean): see ARCHITECTURE.md */
+Datum
+tide_sql_apply(PG_FUNCTION_ARGS)
+{
+	TideApply apply;
+	Frame frame = {.transaction = tide_session_transaction()};
+
+	check_call(fcinfo);
+	tide_apply_begin(&apply);
+	apply.link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
+	apply.here = tide_stamp_region();
+	apply.careful = PG_GETARG_BOOL(3);
+	tide_progress_read(apply.link, &frame.progress);
+	tide_apply_read_frame(&apply, PG_GETARG_BYTEA_PP(2), &frame.header, &frame.records);
+	check_frame(&apply, &frame);
+	check_continuity(&frame);
+	tide_session_begin(apply.link);
+	tide_apply_run(&apply, apply_frame, &frame);
+	save_progress(&apply, &frame);
+	MemoryContextDelete(apply.context);
+	return make_result(fcinfo, &apply, &frame);
+}
+
+/* apply_flushed(pipeline text, epoch bigint) */
+Datum
+tide_sql_apply_flushed(PG_FUNCTION_ARGS)
+{
+	const TideApplyLink *link;
+	TideProgress progress;
+
+	check_call(fcinfo);
+	link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
+	tide_progress_read(link, &progress);
+	PG_RETURN_LSN(tide_session_flushed(link, &progress));
+}

@@ -1,0 +1,321 @@
+/*
+ * apply.h
+ *		What the files that apply rows share.
+ *
+ * From the outside in: apply.c takes a frame apart; apply_link.c knows which link it belongs to
+ * and how far that has come; apply_session.c what must hold for the transaction (origin,
+ * durability); apply_relation.c which local table a relation of the frame is;
+ * apply_target.c opens that table for writing; apply_row.c applies one change;
+ * apply_types.c makes a value of bytes; apply_park.c keeps what is refused.
+ *
+ * Memory: a call's things live in TideApply.context, a row's in row_context,
+ * which is reset after each row.
+ */
+#ifndef TIDE_APPLY_H
+#define TIDE_APPLY_H
+
+#include "postgres.h"
+#include "access/attmap.h"
+#include "access/genam.h"
+#include "access/skey.h"
+#include "access/xlogdefs.h"
+#include "executor/execPartition.h"
+#include "nodes/execnodes.h"
+#include "utils/hsearch.h"
+#include "utils/snapshot.h"
+
+#include "tide_frame.h"
+#include "tide_merge.h"
+
+#include "pg_tide.h"
+
+/* Further error codes of our own; listed in ARCHITECTURE.md. */
+#define ERRCODE_TIDE_GAP MAKE_SQLSTATE('T', 'D', '0', '1', '1')
+#define ERRCODE_TIDE_OTHER_ORIGIN MAKE_SQLSTATE('T', 'D', '0', '1', '2')
+#define ERRCODE_TIDE_DAMAGED_FRAME MAKE_SQLSTATE('T', 'D', '0', '1', '3')
+#define ERRCODE_TIDE_SHAPE MAKE_SQLSTATE('T', 'D', '0', '1', '4')
+#define ERRCODE_TIDE_NO_TARGET MAKE_SQLSTATE('T', 'D', '0', '1', '5')
+#define ERRCODE_TIDE_PARKED MAKE_SQLSTATE('T', 'D', '0', '2', '0')
+
+typedef struct TideApply TideApply;
+typedef struct TideTarget TideTarget;
+
+/* ---- apply_link.c: the link, its owner, its progress ---- */
+
+typedef struct TideApplyLink
+{
+	char *pipeline;
+	int pipeline_id;
+	int id;
+	char *region;  /* where its rows come from */
+	uint32 sender; /* that region's number */
+	bool copy;	   /* tables are copied first: what is not copied yet is skipped */
+} TideApplyLink;
+
+/* The row of tide.link_progress. */
+typedef struct TideProgress
+{
+	XLogRecPtr position;
+	uint64 system_id;
+	uint32 timeline;
+	bool durable; /* committed before this transaction */
+	HeapTuple tuple;
+} TideProgress;
+
+/* What a frame adds to it. */
+typedef struct TideProgressStep
+{
+	XLogRecPtr position;
+	XLogRecPtr source_end;
+	TimestampTz commit_at;	  /* 0: no transaction */
+	TimestampTz heartbeat_at; /* 0: no heartbeat */
+	int64 transactions;
+	int64 changes;
+} TideProgressStep;
+
+/*
+ * The link behind a pipeline; error TD001 unless epoch is the current one.  Until the
+ * transaction ends no other session works for this link.  Valid until the next call.
+ */
+extern const TideApplyLink *tide_link_own(text *pipeline, int64 epoch);
+
+/* As tide_link_own, but beside others: a table's copy. */
+extern const TideApplyLink *tide_link_share(text *pipeline, int64 epoch);
+
+/* The link with that number, if nobody else works for it; for retrying what is parked. */
+extern const TideApplyLink *tide_link_own_by_id(int link_id);
+
+/* Error 55000 if the link has none yet. */
+extern void tide_progress_read(const TideApplyLink *link, TideProgress *progress);
+extern void tide_progress_write(const TideProgress *progress, const TideProgressStep *step);
+
+/* A relation of schema tide, and who owns them. */
+extern Oid tide_catalog(const char *relname);
+extern Oid tide_catalog_owner(void);
+
+/* ---- apply_session.c: what must hold while a transaction applies ---- */
+
+/* The transaction of the origin that open frames are in the middle of. */
+typedef struct TideOpenTransaction
+{
+	bool open;
+	bool skipped; /* it is here already */
+	uint64 commit_lsn;
+	int64 commit_us;
+	uint32 xid;
+	int64 changes; /* applied by earlier frames */
+} TideOpenTransaction;
+
+extern void tide_session_init(void);
+
+/*
+ * From here to its end, the transaction's changes are tagged as come by a link, and
+ * its commit does not wait for the disk.  An origin can serve one session at a time.
+ */
+extern void tide_session_begin(const TideApplyLink *link);
+extern void tide_session_begin_copy(void);
+
+/* The transaction commits with everything before position; remembered until it is durable. */
+extern void tide_session_reached(const TideApplyLink *link, XLogRecPtr position);
+
+/* The position known to be durable here. */
+extern XLogRecPtr tide_session_flushed(const TideApplyLink *link, const TideProgress *progress);
+
+/* Of this database transaction; not open at its beginning. */
+extern TideOpenTransaction *tide_session_transaction(void);
+
+/* ---- apply_relation.c: from a frame's relation to a local table ---- */
+
+typedef struct TideMapColumn
+{
+	AttrNumber attnum; /* 0: nothing is stored (generated here) */
+	bool key;		   /* part of the origin's key: old tuples carry it */
+	bool own_key;	   /* part of the key here */
+	bool nested;	   /* values contain numbers of types */
+	Oid type;
+	int32 typmod;
+	Oid base; /* behind domains */
+	MemoryContext context;
+	bool receive; /* the binary function is known */
+	bool input;	  /* the text function is known */
+	FmgrInfo receive_fn;
+	FmgrInfo input_fn;
+	Oid receive_param;
+	Oid input_param;
+} TideMapColumn;
+
+typedef struct TideMapDefault
+{
+	AttrNumber attnum;
+	Expr *expr; /* NULL: the column is null */
+} TideMapDefault;
+
+typedef struct TideMap
+{
+	MemoryContext context;
+	uint32 sender;
+	char *record; /* what it was made of, after relid */
+	size_t record_len;
+	Oid relid;
+	bool valid; /* nothing changed since */
+	bool insert_only;
+	XLogRecPtr copied; /* what committed before is in the copy */
+	bool copying;	   /* there is no copy yet: everything is skipped */
+	int n_columns;
+	TideMapColumn *columns;
+	int n_defaults; /* local columns the origin does not send */
+	TideMapDefault *defaults;
+	int n_keys; /* 0: no key here, rows can only be added */
+	AttrNumber *keys;
+	bool old_has_key; /* the origin's old tuples have all of it */
+	AttrNumber stamp; /* of the column tide_stamp; 0: none */
+	int stamp_column; /* the frame's column of stamps, or -1 */
+} TideMap;
+
+extern void tide_map_init(void);
+
+/*
+ * The map of a relation's record (its payload).  NULL: the table is not
+ * replicated here.  Errors: TD014, TD015.  Stays until the call ends.
+ */
+extern TideMap *tide_map_find(TideApply *apply, TideCursor payload);
+
+/* The index by which rows are found; InvalidOid: none. */
+extern Oid tide_map_key_index(Relation rel);
+
+/* May the caller write this table?  Error TD015 if not. */
+extern void tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights);
+
+/* ---- apply_types.c: from bytes to values ---- */
+
+/* Does the local column take the origin's values?  NULL, or why not. */
+extern const char *tide_type_differs(const TideColumn *remote, Oid local, int32 typmod);
+
+/* Fills in what depends on the local type. */
+extern void tide_type_prepare(TideMapColumn *column, MemoryContext context);
+
+/* A value of kind 'b' or 't'; in the current context. */
+extern Datum tide_type_read(TideMapColumn *column, const TideValue *value);
+
+/* ---- apply_target.c: tables open for writing ---- */
+
+/* Where rows are stored: the table itself, or a partition. */
+typedef struct TideLeaf
+{
+	Oid relid;
+	ResultRelInfo *rri;
+	TupleConversionMap *from_root; /* NULL: the same columns in the same order */
+	Relation key_index;			   /* NULL: none */
+	IndexScanDesc scan;
+	int n_keys;
+	AttrNumber *keys;
+	ScanKeyData *search;
+	AttrNumber stamp;
+	TupleTableSlot *found;
+	TupleTableSlot *row; /* what is written; the target's own if from_root is NULL */
+	struct TideLeaf *next;
+} TideLeaf;
+
+struct TideTarget
+{
+	TideMap *map;
+	Relation rel;
+	Oid owner;
+	EState *estate;
+	EPQState epq;
+	ResultRelInfo *rri;
+	ModifyTableState *mtstate;
+	PartitionTupleRouting *routing; /* NULL: not partitioned */
+	TideLeaf *leaves;
+	TupleTableSlot *incoming; /* the change's row, columns of the (root) table */
+	TupleTableSlot *old;	  /* the row before, as far as the change tells */
+	ExprState **defaults;
+	bool *unchanged; /* by attribute: the value was not sent */
+	int n_unchanged;
+	AttrNumber working_column; /* being read, for messages */
+	bool triggers;			   /* the table or a partition has some */
+	TideTarget *next;
+};
+
+extern TideTarget *tide_target_open(TideApply *apply, TideMap *map);
+extern void tide_targets_close(TideApply *apply);
+
+/* Where the row in slot belongs. */
+extern TideLeaf *tide_target_leaf(TideTarget *target, TupleTableSlot *slot);
+
+/* Where a column of the table is in the leaf; 0 for 0. */
+extern AttrNumber tide_leaf_column(const TideLeaf *leaf, AttrNumber root);
+
+/* The row in the leaf's columns. */
+extern TupleTableSlot *tide_leaf_row(TideTarget *target, TideLeaf *leaf, TupleTableSlot *slot);
+
+/* ---- apply_row.c: one change ---- */
+
+typedef enum TideOutcome
+{
+	TIDE_OUTCOME_WRITTEN,
+	TIDE_OUTCOME_KEPT,	 /* what is here is as new or newer */
+	TIDE_OUTCOME_NOTHING /* a delete of what is not here */
+} TideOutcome;
+
+/* payload: of an 'I', 'U' or 'D', after relid. */
+extern TideOutcome
+tide_row_apply(TideApply *apply, TideTarget *target, char type, TideCursor payload);
+
+/* ---- apply.c ---- */
+
+/* A relation as the frame's records name it. */
+typedef struct TideFrameRelation
+{
+	uint32 relid; /* hash key; the origin's number */
+	bool mapped;  /* map was looked up */
+	TideMap *map; /* NULL: not replicated here */
+	TideTarget *target;
+	TideCursor record; /* payload of the 'R' */
+} TideFrameRelation;
+
+struct TideApply
+{
+	const TideApplyLink *link;
+	Oid caller; /* whose rights count */
+	MemoryContext context;
+	MemoryContext row_context;
+	HTAB *relations;
+	TideFrameRelation *last;
+	TideTarget *targets;
+	Snapshot snapshot;
+	bool careful;
+	bool copying; /* rows of a copy: link_table does not count */
+	uint32 here;  /* this region's number */
+	int64 max_clock;
+	TideValue *values; /* of the tuples being read; room for max_columns */
+	TideValue *old_values;
+	int max_columns;
+	Oid acting; /* as whom, InvalidOid: the caller */
+	int sec_context;
+	/* for messages */
+	const char *operation;
+	const TideMap *working_on;
+	uint64 commit_lsn;
+	/* results */
+	int64 transactions;
+	int64 changes;
+	int64 kept;
+	int64 skipped;
+	int64 parked;
+};
+
+/* Error TD013. */
+extern void tide_apply_malformed(const char *what) pg_attribute_noreturn();
+
+/* Fills in what every call needs; link, here and the rest are the caller's. */
+extern void tide_apply_begin(TideApply *apply);
+
+/* Reads the whole frame into apply->context. */
+extern void
+tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, TideCursor *records);
+
+/* Runs work with the settings and rights under which rows are written, and closes all targets. */
+extern void tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg);
+
+#endif /* TIDE_APPLY_H */

@@ -312,7 +312,7 @@ take_begin(TideCapture *capture, TideCursor *message)
 static const char *
 take_origin(TideCapture *capture)
 {
-	if (capture->state == OUTSIDE || capture->begun)
+	if (capture->state == OUTSIDE || capture->begun || capture->continued)
 		return fail(capture, "not at the beginning of a transaction", 'O');
 	capture->state = DROPPING;
 	return NULL;

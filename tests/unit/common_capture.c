@@ -590,6 +590,13 @@ refuses_order(void **state)
 	take(capture);
 	pg_origin(&message);
 	refused(capture, "beginning of a transaction");
+	capture = new_capture();
+	begin(capture, 1100);
+	table(capture, TABLE, "t");
+	insert(capture, TABLE, 1);
+	expect(capture, true, OPEN, 1000, 1000, "B 1100, R t, I 1");
+	pg_origin(&message);
+	refused(capture, "beginning of a transaction");
 	/* The commit of another one, or one that ends before it begins. */
 	capture = new_capture();
 	begin(capture, 1100);

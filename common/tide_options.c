@@ -390,8 +390,9 @@ tide_option_unknown(TideSide side, const char *connector, const char *key, TideB
 					TideBuf *hint)
 {
 	const TideOption *meant = nearest(side, connector, key);
-	const TideOption *elsewhere =
-		side == LINK ? NULL : tide_option_find(side == SINK ? SOURCE : SINK, connector, key);
+	const TideOption *elsewhere = side == LINK ? NULL
+											   : tide_option_find(side == SINK ? SOURCE : SINK,
+																  connector, key);
 
 	if (message != NULL)
 		tide_buf_printf(message, "unknown option \"%.*s\" for %s \"%s\"", shown_length(key), key,

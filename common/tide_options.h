@@ -23,9 +23,9 @@
 /* On which side of a broker the pipeline is. */
 typedef enum TideSide
 {
-	TIDE_SIDE_SINK = 1,	 /* relay_set_outbox: outbox to sink_type */
+	TIDE_SIDE_SINK = 1,	  /* relay_set_outbox: outbox to sink_type */
 	TIDE_SIDE_SOURCE = 2, /* relay_set_inbox: source_type to inbox */
-	TIDE_SIDE_LINK = 4 /* link_add: rows, by transport */
+	TIDE_SIDE_LINK = 4	  /* link_add: rows, by transport */
 } TideSide;
 
 typedef enum TideOptionType

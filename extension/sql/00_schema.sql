@@ -114,6 +114,12 @@ BEGIN
 			MESSAGE = format('this database''s region is already named "%s"', known),
 			HINT = 'A region is named once: its events and rows carry the name everywhere.';
 	END IF;
+	IF EXISTS (SELECT FROM tide.region r WHERE r.name = region_init.name) THEN
+		RAISE invalid_parameter_value USING
+			MESSAGE = format('region "%s" was added as another one', name),
+			HINT = format('Take it off with SELECT tide.region_remove(%L), or choose another name.', name);
+	END IF;
+	PERFORM tide._check_region_id(name);
 END
 $$;
 COMMENT ON FUNCTION tide.region_init(text) IS 'names this database''s region, once';

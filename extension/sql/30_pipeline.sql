@@ -40,8 +40,8 @@ CREATE TABLE tide.pipeline
 (
 	id				int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	name			text COLLATE "C" NOT NULL UNIQUE,	-- a handler's is 'handler:' and its inbox
-	direction		text NOT NULL CHECK (direction IN ('outbox', 'inbox', 'handler')),
-	target			text COLLATE "C" NOT NULL,			-- name of the outbox or inbox
+	direction		text NOT NULL CHECK (direction IN ('outbox', 'inbox', 'handler', 'link', 'rows')),
+	target			text COLLATE "C" NOT NULL,			-- name of the outbox, inbox or region
 	config			jsonb NOT NULL,
 	enabled			boolean NOT NULL DEFAULT true,
 	version			bigint NOT NULL DEFAULT pg_catalog.nextval('tide.pipeline_version'),
@@ -57,7 +57,8 @@ CREATE TABLE tide.pipeline
 	updated_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()	-- of the configuration
 ) WITH (fillfactor = 50);
 
-SELECT pg_catalog.pg_extension_config_dump('tide.pipeline', '');
+/* A restored database takes and publishes rows only when it is told so again: see 70_rows.sql. */
+SELECT pg_catalog.pg_extension_config_dump('tide.pipeline', $$WHERE direction NOT IN ('link', 'rows')$$);
 SELECT pg_catalog.pg_extension_config_dump('tide.pipeline_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('tide.pipeline_version', '');
 
@@ -218,6 +219,14 @@ BEGIN
 		RAISE EXCEPTION 'pipeline "%" belongs to the handler of inbox "%"', pipeline, pipe.target
 			USING ERRCODE = 'dependent_objects_still_exist',
 				  HINT = format('Take the handler away with SELECT tide.inbox_unset_handler(%L).', pipe.target);
+	ELSIF pipe.direction = 'link' THEN
+		RAISE EXCEPTION 'pipeline "%" belongs to the link from region "%"', pipeline, pipe.target
+			USING ERRCODE = 'dependent_objects_still_exist',
+				  HINT = format('Remove the link with SELECT tide.link_remove(%L).', pipe.target);
+	ELSIF pipe.direction = 'rows' THEN
+		RAISE EXCEPTION 'pipeline "%" publishes rows for other regions', pipeline
+			USING ERRCODE = 'dependent_objects_still_exist',
+				  HINT = 'It goes when the last of them removes its link; tide.rows_destination shows which there are.';
 	END IF;
 	DELETE FROM tide.pipeline p WHERE p.id = pipe.id;
 END;

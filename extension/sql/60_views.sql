@@ -13,7 +13,7 @@ AS $$
 DECLARE
 	oldest timestamptz;
 BEGIN
-	IF direction = 'inbox' THEN
+	IF direction NOT IN ('outbox', 'handler') THEN
 		RETURN NULL;
 	ELSIF direction = 'outbox' THEN
 		oldest := tide._outbox_oldest_unsent(target, sent);
@@ -26,7 +26,7 @@ EXCEPTION WHEN OTHERS THEN
 END;
 $$;
 
-/* Runs as the extension's owner, as readers may not look into other sessions. */
+/* All but links, which tide.links shows.  Runs as the extension's owner, as readers may not look into other sessions. */
 CREATE FUNCTION tide._pipelines()
 RETURNS TABLE (name text, direction text, target text, enabled boolean, state text, owner text, owner_pid int,
 			   epoch bigint, lag interval, last_error text, last_error_code text, last_error_at timestamptz,
@@ -45,6 +45,7 @@ BEGIN
 			LEFT JOIN tide._pipeline_holders() h ON h.pipeline_id = p.id
 			LEFT JOIN pg_stat_activity a ON a.pid = h.pid
 			LEFT JOIN tide._positions() s ON s.id = p.id
+		WHERE p.direction <> 'link'
 		ORDER BY p.name;
 END;
 $$;
@@ -75,7 +76,7 @@ BEGIN
 	IF NOT pg_try_advisory_xact_lock(1953064037, 0) THEN
 		RETURN jsonb_build_object('busy', true);
 	END IF;
-	FOREACH part IN ARRAY ARRAY['inboxes', 'dead_letters', 'outboxes', 'positions']
+	FOREACH part IN ARRAY ARRAY['inboxes', 'dead_letters', 'rows', 'outboxes', 'positions']
 	LOOP
 		BEGIN
 			EXECUTE format('SELECT tide.%I()', '_maintain_' || part) INTO outcome;

@@ -4,7 +4,7 @@
  *
  * Owns: the catalog of regions, classes, tables, links, their progress and what
  * is parked.  Does not own: the functions that change it (72_region.sql,
- * 74_class.sql, 76_link.sql, 78_apply.sql), the views (79_rows_views.sql).
+ * 74_class.sql, 75_table.sql, 76_link.sql, 77_rows.sql, 78_apply.sql), the views (79_rows_views.sql).
  */
 
 /* Other regions.  This one's name is in tide.local_region. */
@@ -115,6 +115,7 @@ CREATE TABLE tide.lag_history
 	link_id		int NOT NULL REFERENCES tide.link ON DELETE CASCADE,
 	hour		timestamptz NOT NULL,
 	buckets		bigint[] NOT NULL,
+	last_at		timestamptz NOT NULL,				-- the origin's time in the last heartbeat noted
 	PRIMARY KEY (link_id, hour)
 ) WITH (fillfactor = 50);
 
@@ -135,6 +136,10 @@ CREATE TABLE tide.rows_destination
 	seen_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
+/*
+ * Dumped is what a person set up, but no link: how far one has come means nothing to a database that
+ * was restored beside the first, and the slot at the other region is the first one's.
+ */
 SELECT pg_catalog.pg_extension_config_dump('tide.region', '');
 SELECT pg_catalog.pg_extension_config_dump('tide.class', '');
 SELECT pg_catalog.pg_extension_config_dump('tide.replicated_table', '');

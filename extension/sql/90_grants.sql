@@ -39,3 +39,14 @@ GRANT EXECUTE ON PROCEDURE tide.wake_wait(text, text, bigint, int) TO tide_relay
 GRANT EXECUTE ON FUNCTION tide.outbox_status(text) TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide.outbox, tide.local_region TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide.pipeline, tide.dead_letter TO tide_relay;
+
+-- Comparing whole rows (SELECT DISTINCT, UNION) uses these in the name of whoever does it.
+GRANT EXECUTE ON FUNCTION
+	tide.stamp_cmp(tide.stamp, tide.stamp),
+	tide.stamp_lt(tide.stamp, tide.stamp),
+	tide.stamp_le(tide.stamp, tide.stamp),
+	tide.stamp_eq(tide.stamp, tide.stamp),
+	tide.stamp_ne(tide.stamp, tide.stamp),
+	tide.stamp_ge(tide.stamp, tide.stamp),
+	tide.stamp_gt(tide.stamp, tide.stamp)
+	TO PUBLIC;

@@ -19,6 +19,7 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(tide_sql_check_config);
+PG_FUNCTION_INFO_V1(tide_sql_check_conninfo);
 
 /* One key of the configuration; values as tide_options_check_set() wants to see them. */
 typedef struct Setting
@@ -176,6 +177,8 @@ find_connector(TideSide side, Settings *settings)
 			connector = strcmp(setting->json_type, "string") == 0 ? setting->text
 																  : setting->json_type;
 	}
+	if (connector == NULL && side == TIDE_SIDE_LINK)
+		connector = tide_option_find(side, NULL, tide_connector_key(side))->default_text;
 	if (connector != NULL && tide_connector_known(side, connector))
 		return connector;
 	finding_init(&finding);
@@ -185,29 +188,39 @@ find_connector(TideSide side, Settings *settings)
 }
 
 static Jsonb *
-config_argument(FunctionCallInfo fcinfo)
+config_argument(FunctionCallInfo fcinfo, TideSide side)
 {
+	bool link = side == TIDE_SIDE_LINK;
+	const char *what = link ? "options of a link" : "configuration of a pipeline";
+	const char *example = link ? "{\"transport\": \"direct\"}" : "{\"sink_type\": \"nats\", ...}";
 	Jsonb *config;
 
 	if (PG_ARGISNULL(1))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("the configuration of a pipeline must not be NULL"),
-						errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("the %s must not be NULL", what),
+				 errhint("Pass a JSON object, such as '%s'.", example)));
 	config = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_OBJECT(config))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("the configuration of a pipeline must be a JSON object"),
-						errhint("Pass a JSON object, such as '{\"sink_type\": \"nats\", ...}'.")));
+						errmsg("the %s must be a JSON object", what),
+						errhint("Pass a JSON object, such as '%s'.", example)));
 	return config;
+}
+
+static TideSide
+side_of(const char *direction)
+{
+	if (strcmp(direction, "outbox") == 0)
+		return TIDE_SIDE_SINK;
+	return strcmp(direction, "link") == 0 ? TIDE_SIDE_LINK : TIDE_SIDE_SOURCE;
 }
 
 /* _check_config(direction text, config jsonb) */
 Datum
 tide_sql_check_config(PG_FUNCTION_ARGS)
 {
-	char *direction = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	TideSide side = strcmp(direction, "outbox") == 0 ? TIDE_SIDE_SINK : TIDE_SIDE_SOURCE;
-	Settings settings = read_settings(config_argument(fcinfo));
+	TideSide side = side_of(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Settings settings = read_settings(config_argument(fcinfo, side));
 	const char *connector = find_connector(side, &settings);
 	Finding finding;
 
@@ -216,6 +229,26 @@ tide_sql_check_config(PG_FUNCTION_ARGS)
 	finding_init(&finding);
 	if (!tide_options_check_set(side, connector, get_setting, &settings, &finding.message,
 								&finding.hint))
+		refuse(&finding);
+	PG_RETURN_VOID();
+}
+
+/* _check_conninfo(conninfo text): a region's is held to the same rules as a pipeline's. */
+Datum
+tide_sql_check_conninfo(PG_FUNCTION_ARGS)
+{
+	const TideOption *option = tide_option_find(TIDE_SIDE_SINK, "inbox", "conninfo");
+	Finding finding;
+	text *value;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("the connection string must not be NULL"),
+						errhint("Pass a libpq connection string, such as 'host=... dbname=...'.")));
+	value = PG_GETARG_TEXT_PP(0);
+	finding_init(&finding);
+	if (!tide_option_check_string(option, VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value),
+								  &finding.message, &finding.hint))
 		refuse(&finding);
 	PG_RETURN_VOID();
 }

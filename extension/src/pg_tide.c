@@ -29,6 +29,7 @@ _PG_init(void)
 {
 	tide_outbox_cache_init();
 	tide_wakeup_init();
+	tide_stamp_init();
 }
 
 /* Identifies the cluster: the same after a restart, another after a dump and restore. */

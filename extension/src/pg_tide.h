@@ -14,6 +14,8 @@
 #include "access/transam.h"
 #include "utils/relcache.h"
 
+#include "tide_stamp.h"
+
 #define TIDE_SCHEMA "tide"
 #define TIDE_OUTBOX_SEGMENTS 3
 
@@ -85,5 +87,27 @@ extern bool tide_wake_generation(uint32 slot, uint64 *generation);
 
 /* When did this transaction commit?  false if it is no longer (or was never) remembered. */
 extern bool tide_commit_time(FullTransactionId xid, TimestampTz *at);
+
+/* ---- stamp.c, stamp_row.c: versions of rows ---- */
+
+#define TIDE_STAMP_COLUMN "tide_stamp"
+
+/* From the server's epoch (2000) back to that of clocks (1970). */
+#define TIDE_EPOCH_OFFSET_US \
+	((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * (int64) SECS_PER_DAY * USECS_PER_SEC)
+
+extern void tide_stamp_init(void);
+
+/* What a value of type tide.stamp says; error XX001 if it is damaged. */
+extern TideStamp tide_stamp_of(Datum datum);
+
+/* A clock larger than any this server gave or saw, and larger than seen. */
+extern int64 tide_stamp_clock(int64 seen);
+
+/* A clock came from elsewhere: the next one given here is larger. */
+extern void tide_stamp_seen(int64 clock);
+
+/* This region's number; error 55000 if the region has no name yet. */
+extern uint32 tide_stamp_region(void);
 
 #endif /* PG_TIDE_H */

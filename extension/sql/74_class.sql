@@ -1,0 +1,188 @@
+/*
+ * 74_class.sql
+ *		Classes: what each kind of data needs.
+ *
+ * Owns: creating, changing and dropping classes, the check of their options.
+ * Does not own: which tables belong to one (75_table.sql).
+ */
+
+/* Are these the keys, with values of these JSON types?  known: {"key": "type"}. */
+CREATE FUNCTION tide._check_keys(what text, options jsonb, known jsonb) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	key text;
+	value jsonb;
+BEGIN
+	IF options IS NULL THEN
+		RAISE EXCEPTION 'the options of % must not be NULL', what
+			USING ERRCODE = 'null_value_not_allowed', HINT = 'Pass a JSON object; ''{}'' for none.';
+	ELSIF jsonb_typeof(options) <> 'object' THEN
+		RAISE EXCEPTION 'the options of % must be a JSON object', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Pass a JSON object; ''{}'' for none.';
+	END IF;
+	FOR key, value IN SELECT e.key, e.value FROM jsonb_each(options) e ORDER BY e.key
+	LOOP
+		IF NOT known ? key THEN
+			RAISE EXCEPTION 'unknown option "%" for %', key, what
+				USING ERRCODE = 'invalid_parameter_value',
+					  HINT = format('The options are: %s.',
+									(SELECT string_agg(k, ', ' ORDER BY k) FROM jsonb_object_keys(known) k));
+		ELSIF jsonb_typeof(value) <> known ->> key AND known ->> key <> 'any' THEN
+			RAISE EXCEPTION 'option "%" of % must be of type %, not %', key, what, known ->> key, jsonb_typeof(value)
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'Correct the value, or leave the option out.';
+		END IF;
+	END LOOP;
+END;
+$$;
+
+/* Refuses a value that is not one of these, and one that is not there yet in another way. */
+CREATE FUNCTION tide._check_choice(what text, key text, value text, now text[], later text[]) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF value = ANY (now) THEN
+		RETURN;
+	ELSIF value = ANY (later) THEN
+		RAISE EXCEPTION 'option "%" of % can''t be "%" yet', key, what, value
+			USING ERRCODE = 'feature_not_supported',
+				  HINT = format('This version knows: %s.', array_to_string(now, ', '));
+	END IF;
+	RAISE EXCEPTION 'option "%" of % can''t be "%"', key, what, coalesce(value, 'null')
+		USING ERRCODE = 'invalid_parameter_value',
+			  HINT = format('It is one of: %s.', array_to_string(now || later, ', '));
+END;
+$$;
+
+/* A lag objective: an interval as text, or a number of seconds. */
+CREATE FUNCTION tide._read_objective(what text, value jsonb) RETURNS interval
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result interval;
+BEGIN
+	BEGIN
+		result := CASE jsonb_typeof(value) WHEN 'number' THEN make_interval(secs => (value #>> '{}')::float8)
+				  WHEN 'string' THEN (value #>> '{}')::interval END;
+	EXCEPTION WHEN data_exception THEN
+		NULL;	/* said below */
+	END;
+	IF result IS NULL OR result <= interval '0' THEN
+		RAISE EXCEPTION 'option "slo" of % is not a positive time', what
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Write how late rows may be, such as "5 seconds", or a number of seconds.';
+	END IF;
+	RETURN result;
+END;
+$$;
+
+/* Checks the options and says what they mean.  What was not given has the table's default. */
+CREATE FUNCTION tide._class_read(name text, options jsonb) RETURNS tide.class
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	what text := format('class "%s"', name);
+	result tide.class;
+BEGIN
+	PERFORM tide._check_keys(what, options, jsonb_build_object(
+		'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
+		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
+	IF NOT options ? 'scope' THEN
+		RAISE EXCEPTION 'option "scope" is missing for %', what
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'Add "scope": "regional" for data that stays here, "global" for data that goes to every linked region.';
+	END IF;
+	result.name := name;
+	result.options := options;
+	result.scope := options ->> 'scope';
+	result.conflict := coalesce(options ->> 'conflict', 'lww');
+	result.durability := coalesce(options ->> 'durability', 'async');
+	result.slo := CASE WHEN options ? 'slo' THEN tide._read_objective(what, options -> 'slo') ELSE interval '5 seconds' END;
+	PERFORM tide._check_choice(what, 'scope', result.scope, '{regional,global}', '{home,primary}');
+	PERFORM tide._check_choice(what, 'conflict', result.conflict, '{lww}', '{region_priority,version_vector,first}');
+	PERFORM tide._check_choice(what, 'durability', result.durability, '{async}', '{sync}');
+	IF options ?| '{residency,regions,primary,home}' THEN
+		RAISE EXCEPTION 'option "%" of % is not supported yet',
+			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions', 'primary', 'home') LIMIT 1), what
+			USING ERRCODE = 'feature_not_supported', HINT = 'Leave it out.';
+	END IF;
+	IF (options ->> 'priority')::numeric NOT BETWEEN 0 AND 100 OR (options ->> 'priority')::numeric % 1 <> 0 THEN
+		RAISE EXCEPTION 'option "priority" of % must be a whole number from 0 to 100', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The default is 50; more is more important.';
+	END IF;
+	result.priority := coalesce((options ->> 'priority')::int, 50);
+	RETURN result;
+END;
+$$;
+
+/* The class's row, or an error that says what to do. */
+CREATE FUNCTION tide._class(class text) RETURNS tide.class
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result tide.class;
+BEGIN
+	SELECT c.* INTO result FROM tide.class c WHERE c.name = _class.class;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'class "%" does not exist', coalesce(class, 'NULL')
+			USING ERRCODE = 'undefined_object',
+				  HINT = coalesce('Classes of this database: '
+								  || (SELECT string_agg(c.name, ', ' ORDER BY c.name) FROM tide.class c)
+								  || '. ', '')
+						 || 'SELECT tide.class_create(''name'', ''{"scope": "global"}'') makes one.';
+	END IF;
+	RETURN result;
+END;
+$$;
+
+/* Makes a class, or changes it: its tables are published, or no longer, as the new scope says. */
+CREATE FUNCTION tide.class_create(name text, options jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	made tide.class;
+BEGIN
+	PERFORM tide._check_name('class', name);
+	made := tide._class_read(name, options);
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	INSERT INTO tide.class AS c (name, options, scope, conflict, durability, slo, priority)
+		VALUES (made.name, made.options, made.scope, made.conflict, made.durability, made.slo, made.priority)
+		ON CONFLICT ON CONSTRAINT class_pkey DO UPDATE SET
+			options = excluded.options, scope = excluded.scope, conflict = excluded.conflict,
+			durability = excluded.durability, slo = excluded.slo, priority = excluded.priority
+			WHERE c.options <> excluded.options;
+	PERFORM tide._table_publish(t.relid) FROM tide.replicated_table t WHERE t.class = made.name;
+	PERFORM tide._link_tables_clean();
+END;
+$$;
+
+CREATE FUNCTION tide.class_drop(name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	known tide.class := tide._class(name);
+	tables text;
+BEGIN
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	SELECT string_agg(t.relid::text, ', ' ORDER BY t.relid::text) INTO tables
+		FROM tide.replicated_table t WHERE t.class = known.name;
+	IF tables IS NOT NULL THEN
+		RAISE EXCEPTION 'class "%" has tables: %', known.name, tables
+			USING ERRCODE = 'dependent_objects_still_exist',
+				  HINT = 'Take each off first with SELECT tide.table_remove(''name'').';
+	END IF;
+	DELETE FROM tide.class c WHERE c.name = known.name;
+END;
+$$;
+
+/* ---- rights ---- */
+
+GRANT EXECUTE ON FUNCTION tide.class_create(text, jsonb), tide.class_drop(text) TO tide_admin;
+GRANT SELECT ON tide.class TO tide_admin, tide_relay, tide_reader;

@@ -1,0 +1,403 @@
+/*
+ * 75_table.sql
+ *		Which tables are replicated.
+ *
+ * Owns: adding and removing tables: the column tide_stamp, the trigger, the
+ * publications, the relay's privileges; what happens when somebody drops or
+ * renames such a table.  Does not own: the trigger's function (stamp_row.c).
+ *
+ * A table is published by core's own means, in the publication tide_global, or
+ * tide_global_insert if it is insert-only; one of a regional class in neither.
+ * Partitioned tables are published by root: regions may partition differently.
+ *
+ * The functions that change the set take a SHARE ROW EXCLUSIVE lock on
+ * tide.replicated_table first, so that they follow one another.
+ */
+
+/* The columns that identify a row for others, in order; NULL: there are none. */
+CREATE FUNCTION tide._table_key(tbl oid) RETURNS text[]
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT array_agg(a.attname::text ORDER BY k.n)
+	FROM pg_class c
+		JOIN pg_index i ON i.indrelid = c.oid
+		CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, n)
+		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+	WHERE c.oid = tbl AND k.n <= i.indnkeyatts AND i.indisvalid AND i.indimmediate
+		AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END
+$$;
+
+/* A leaf: the table itself, or each of its partitions that has rows of its own. */
+CREATE FUNCTION tide._table_leaves(tbl oid) RETURNS SETOF oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT tbl FROM pg_class c WHERE c.oid = tbl AND c.relkind <> 'p'
+	UNION ALL
+	SELECT p.relid::oid FROM pg_class c, pg_partition_tree(tbl) p WHERE c.oid = tbl AND c.relkind = 'p' AND p.isleaf
+$$;
+
+/* Refuses what is no ordinary table, or not the caller's. */
+CREATE FUNCTION tide._table_check(tbl regclass, caller oid) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	rel pg_class;
+	schema text;
+BEGIN
+	IF tbl IS NULL THEN
+		RAISE EXCEPTION 'the table must not be NULL'
+			USING ERRCODE = 'null_value_not_allowed', HINT = 'Pass its name, such as ''public.orders''.';
+	END IF;
+	SELECT c.* INTO rel FROM pg_class c WHERE c.oid = tbl;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table % does not exist', tbl::oid
+			USING ERRCODE = 'undefined_table', HINT = 'Pass its name, such as ''public.orders''.';
+	END IF;
+	SELECT n.nspname INTO schema FROM pg_namespace n WHERE n.oid = rel.relnamespace;
+	IF rel.relkind NOT IN ('r', 'p') THEN
+		RAISE EXCEPTION '"%" is not a table', rel.relname
+			USING ERRCODE = 'wrong_object_type', HINT = 'Only tables are replicated, partitioned ones too.';
+	ELSIF rel.oid < 16384 OR schema IN ('pg_catalog', 'information_schema', 'tide') THEN
+		RAISE EXCEPTION 'table % belongs to the server or to pg_tide', tbl
+			USING ERRCODE = 'wrong_object_type', HINT = 'Tables of your own can be replicated.';
+	ELSIF rel.relpersistence <> 'p' THEN
+		RAISE EXCEPTION 'table % is temporary or unlogged', tbl
+			USING ERRCODE = 'wrong_object_type',
+				  HINT = 'What is not in the WAL can''t be replicated. ALTER TABLE ... SET LOGGED changes an unlogged table.';
+	ELSIF rel.relispartition THEN
+		RAISE EXCEPTION 'table % is a partition', tbl
+			USING ERRCODE = 'wrong_object_type',
+				  HINT = format('Add the partitioned table: %s.', pg_partition_root(tbl));
+	ELSIF NOT pg_has_role(caller, rel.relowner, 'USAGE') THEN
+		RAISE EXCEPTION 'must be owner of table %', tbl
+			USING ERRCODE = 'insufficient_privilege', HINT = 'Only its owner, or a superuser, can have it replicated.';
+	END IF;
+END;
+$$;
+
+/* Every row needs a key that others find it by. */
+CREATE FUNCTION tide._table_check_key(tbl regclass) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	hint text := 'Add a primary key (not deferrable), or name a unique index with ALTER TABLE ... REPLICA IDENTITY USING INDEX. '
+		'If rows are only ever added, pass {"insert_only": true}.';
+	leaf regclass;
+BEGIN
+	IF tide._table_key(tbl) IS NULL THEN
+		RAISE EXCEPTION 'table % has no key', tbl
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = hint,
+				  DETAIL = (SELECT CASE c.relreplident WHEN 'n' THEN 'Its replica identity is NOTHING.'
+									WHEN 'f' THEN 'Its replica identity is FULL, which finds no row for certain.' END
+							FROM pg_class c WHERE c.oid = tbl);
+	END IF;
+	SELECT l INTO leaf FROM tide._table_leaves(tbl) l WHERE tide._table_key(l) IS NULL LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'partition % of table % has no key', leaf, tbl
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = hint;
+	END IF;
+END;
+$$;
+
+CREATE FUNCTION tide._table_check_leaves(tbl regclass) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	leaf regclass;
+BEGIN
+	SELECT c.oid INTO leaf FROM tide._table_leaves(tbl) l JOIN pg_class c ON c.oid = l
+		WHERE c.relkind <> 'r' OR c.relpersistence <> 'p' LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'partition % of table % is foreign or unlogged', leaf, tbl
+			USING ERRCODE = 'wrong_object_type', HINT = 'What is not in the WAL here can''t be replicated. Detach it.';
+	END IF;
+END;
+$$;
+
+/* What table_add was given: {"insert_only", "columns"}. */
+CREATE FUNCTION tide._table_check_options(tbl regclass, options jsonb) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	what text := format('table %s', tbl);
+	col text;
+	rule jsonb;
+BEGIN
+	PERFORM tide._check_keys(what, options, '{"insert_only": "boolean", "columns": "object"}');
+	FOR col, rule IN SELECT e.key, e.value FROM jsonb_each(coalesce(options -> 'columns', '{}')) e ORDER BY e.key
+	LOOP
+		IF NOT EXISTS (SELECT FROM pg_attribute a
+					   WHERE a.attrelid = tbl AND a.attname = col AND a.attnum > 0 AND NOT a.attisdropped) THEN
+			RAISE EXCEPTION 'column "%" of table % does not exist', col, tbl
+				USING ERRCODE = 'undefined_column', HINT = 'Name columns of the table under "columns".';
+		ELSIF jsonb_typeof(rule) NOT IN ('string', 'object') THEN
+			RAISE EXCEPTION 'the rule of column "%" of table % must be a string or an object', col, tbl
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'For example "lww".';
+		END IF;
+		IF jsonb_typeof(rule) = 'object' THEN
+			rule := coalesce(rule -> 'merge', '"null"');
+		END IF;
+		PERFORM tide._check_choice(what, col, regexp_replace(rule #>> '{}', '^function:.+', 'function:NAME'),
+								   '{lww}', '{max,min,counter,bounded,set,json,function:NAME}');
+	END LOOP;
+END;
+$$;
+
+/* The column: rows that are there count as written here, before every clock.  One that is there is kept. */
+CREATE FUNCTION tide._table_make_column(tbl regclass, region text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	type oid;
+BEGIN
+	SELECT a.atttypid INTO type FROM pg_attribute a
+		WHERE a.attrelid = tbl AND a.attname = 'tide_stamp' AND NOT a.attisdropped;
+	IF type = 'tide.stamp'::regtype THEN
+		RETURN;
+	ELSIF type IS NOT NULL THEN
+		RAISE EXCEPTION 'table % has a column "tide_stamp" that is not ours', tbl
+			USING ERRCODE = 'duplicate_column', HINT = 'Rename it: pg_tide needs the name for the versions of rows.';
+	END IF;
+	IF (SELECT c.relnatts FROM pg_class c WHERE c.oid = tbl) >= 1600 THEN
+		RAISE EXCEPTION 'table % has no room for the column "tide_stamp"', tbl
+			USING ERRCODE = 'too_many_columns',
+				  DETAIL = 'A table can have 1600 columns, dropped ones included.',
+				  HINT = 'Split the table, or make it anew without its dropped columns.';
+	END IF;
+	EXECUTE format('ALTER TABLE %s ADD COLUMN tide_stamp tide.stamp DEFAULT %L', tbl, tide._stamp_before(region)::text);
+	EXECUTE format('ALTER TABLE %s ALTER COLUMN tide_stamp DROP DEFAULT', tbl);
+END;
+$$;
+
+CREATE FUNCTION tide._table_make_trigger(tbl regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	trig pg_trigger;
+BEGIN
+	SELECT t.* INTO trig FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgname = 'tide_stamp';
+	IF NOT FOUND THEN
+		EXECUTE format('CREATE TRIGGER tide_stamp BEFORE INSERT OR UPDATE ON %s '
+					   'FOR EACH ROW EXECUTE FUNCTION tide._stamp_row()', tbl);
+	ELSIF trig.tgfoid <> 'tide._stamp_row()'::regprocedure THEN
+		RAISE EXCEPTION 'table % has a trigger "tide_stamp" that is not ours', tbl
+			USING ERRCODE = 'duplicate_object', HINT = 'Rename it: pg_tide needs the name.';
+	ELSIF trig.tgenabled <> 'O' THEN
+		EXECUTE format('ALTER TABLE %s ENABLE TRIGGER tide_stamp', tbl);
+	END IF;
+END;
+$$;
+
+/* Reading rows for a copy, writing those that come. */
+CREATE FUNCTION tide._table_grant(tbl regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	schema oid := (SELECT c.relnamespace FROM pg_class c WHERE c.oid = tbl);
+BEGIN
+	IF NOT has_schema_privilege('tide_relay', schema, 'USAGE') THEN
+		EXECUTE format('GRANT USAGE ON SCHEMA %s TO tide_relay', schema::regnamespace);
+	END IF;
+	EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON %s TO tide_relay', tbl);
+	IF (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = tbl) THEN
+		RAISE WARNING 'table % has row security', tbl
+			USING HINT = 'A relay''s role is subject to it: its rows are neither copied nor applied, unless that role has BYPASSRLS.';
+	END IF;
+END;
+$$;
+
+/* The publication, made when it is needed and put right when somebody changed it. */
+CREATE FUNCTION tide._publication_make(name text, publish text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pub pg_publication;
+	options text := format('publish = %L, publish_via_partition_root = true', publish);
+BEGIN
+	SELECT p.* INTO pub FROM pg_publication p WHERE p.pubname = name;
+	IF NOT FOUND THEN
+		EXECUTE format('CREATE PUBLICATION %I WITH (%s)', name, options);
+	ELSIF pub.puballtables THEN
+		RAISE EXCEPTION 'publication "%" publishes all tables', name
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'The name is pg_tide''s, which publishes what tide.table_add() was told. Rename or drop the publication.';
+	ELSIF NOT pub.pubviaroot OR NOT pub.pubinsert
+		OR (pub.pubupdate, pub.pubdelete, pub.pubtruncate) IS DISTINCT FROM
+			(publish ~ 'update', publish ~ 'delete', publish ~ 'truncate')
+	THEN
+		EXECUTE format('ALTER PUBLICATION %I SET (%s)', name, options);
+	END IF;
+END;
+$$;
+
+/* Puts the table into the publication where it belongs, and into no other of ours; NULL: into none. */
+CREATE FUNCTION tide._publication_choose(tbl regclass, wanted text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pub record;
+BEGIN
+	FOR pub IN
+		SELECT n.name, n.publish,
+			EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+					WHERE p.pubname = n.name AND r.prrelid = tbl) AS member
+		FROM (VALUES ('tide_global', 'insert, update, delete, truncate'),
+					 ('tide_global_insert', 'insert')) n (name, publish)
+	LOOP
+		IF pub.member AND pub.name IS DISTINCT FROM wanted THEN
+			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub.name, tbl);
+		ELSIF pub.name = wanted THEN
+			PERFORM tide._publication_make(pub.name, pub.publish);
+			IF NOT pub.member THEN
+				EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub.name, tbl);
+			END IF;
+		END IF;
+	END LOOP;
+END;
+$$;
+
+CREATE FUNCTION tide._table_publish(tbl regclass) RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT tide._publication_choose(tbl, CASE WHEN c.scope = 'regional' THEN NULL
+											  WHEN t.insert_only THEN 'tide_global_insert'
+											  ELSE 'tide_global' END)
+	FROM tide.replicated_table t JOIN tide.class c ON c.name = t.class
+	WHERE t.relid = tbl
+$$;
+
+/* Called by table_add() as the extension's owner; caller is who called that. */
+CREATE FUNCTION tide._table_add(tbl regclass, class text, options jsonb, caller oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	region text := tide._own_region();
+	insert_only boolean;
+	known tide.class;
+	present tide.replicated_table;
+BEGIN
+	PERFORM tide._table_check(tbl, caller);
+	known := tide._class(class);
+	PERFORM tide._table_check_options(tbl, options);
+	insert_only := coalesce((options ->> 'insert_only')::boolean, false);
+	PERFORM tide._table_check_leaves(tbl);
+	IF NOT insert_only THEN
+		PERFORM tide._table_check_key(tbl);
+	END IF;
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	SELECT t.* INTO present FROM tide.replicated_table t WHERE t.relid = tbl;
+	IF present.class <> known.name THEN
+		RAISE EXCEPTION 'table % is in class "%"', tbl, present.class
+			USING ERRCODE = 'duplicate_object',
+				  HINT = format('Take it off first with SELECT tide.table_remove(%L).', tbl);
+	END IF;
+	PERFORM tide._table_make_column(tbl, region);
+	PERFORM tide._table_make_trigger(tbl);
+	PERFORM tide._table_grant(tbl);
+	INSERT INTO tide.replicated_table AS t (relid, class, options, insert_only)
+		VALUES (tbl, known.name, _table_add.options, insert_only)
+		ON CONFLICT ON CONSTRAINT replicated_table_pkey DO UPDATE
+			SET options = excluded.options, insert_only = excluded.insert_only
+			WHERE t.options <> excluded.options;
+	PERFORM tide._table_publish(tbl);
+END;
+$$;
+
+CREATE FUNCTION tide._table_remove(tbl regclass, drop_column boolean, caller oid) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM tide._table_check(tbl, caller);
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	DELETE FROM tide.replicated_table t WHERE t.relid = tbl;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'table % is not replicated', tbl
+			USING ERRCODE = 'undefined_object',
+				  HINT = 'tide.tables shows what is. tide.table_add() adds a table.';
+	END IF;
+	PERFORM tide._publication_choose(tbl, NULL);
+	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgfoid = 'tide._stamp_row()'::regprocedure) THEN
+		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
+	END IF;
+	IF drop_column THEN
+		EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tide_stamp', tbl);
+	END IF;
+	EXECUTE format('REVOKE SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM tide_relay', tbl);
+	PERFORM tide._link_tables_clean();
+END;
+$$;
+
+/*
+ * These two know who called (a SECURITY DEFINER function in SQL would not), and
+ * do the rest as the extension's owner.  See table.c.
+ */
+CREATE FUNCTION tide.table_add(tbl regclass, class text, options jsonb DEFAULT '{}') RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_table_add';
+
+CREATE FUNCTION tide.table_remove(tbl regclass, drop_column boolean DEFAULT false) RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_table_remove';
+
+/* ---- when somebody else changes a replicated table ---- */
+
+/* A table that is gone is forgotten; its stamps and its trigger go only with tide.table_remove(). */
+CREATE FUNCTION tide._rows_dropped() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	gone record;
+BEGIN
+	IF to_regclass('tide.replicated_table') IS NULL OR to_regclass('tide.link_table') IS NULL THEN
+		RETURN;	/* the extension goes */
+	END IF;
+	DELETE FROM tide.replicated_table t USING pg_event_trigger_dropped_objects() o
+		WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = t.relid;
+	IF FOUND THEN
+		PERFORM tide._link_tables_clean();
+	END IF;
+	SELECT o.object_type, t.relid INTO gone
+		FROM pg_event_trigger_dropped_objects() o JOIN tide.replicated_table t
+			ON t.relid = to_regclass(format('%I.%I', o.address_names[1], o.address_names[2]))
+		WHERE o.object_type IN ('table column', 'trigger') AND o.address_names[3] = 'tide_stamp'
+		LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'the % "tide_stamp" belongs to replicated table %', replace(gone.object_type, 'table ', ''), gone.relid
+			USING ERRCODE = 'dependent_objects_still_exist',
+				  HINT = format('SELECT tide.table_remove(%L, drop_column => true) ends its replication first.', gone.relid);
+	END IF;
+END;
+$$;
+CREATE EVENT TRIGGER tide_rows_dropped ON sql_drop EXECUTE FUNCTION tide._rows_dropped();
+
+/* A table that has another name is another table to the other regions: it is copied again. */
+CREATE FUNCTION tide._rows_renamed() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regclass('tide.link_table') IS NOT NULL THEN
+		PERFORM tide._link_tables_clean();
+	END IF;
+END;
+$$;
+CREATE EVENT TRIGGER tide_rows_renamed ON ddl_command_end WHEN TAG IN ('ALTER TABLE', 'ALTER SCHEMA')
+	EXECUTE FUNCTION tide._rows_renamed();
+
+/* ---- rights ---- */
+
+GRANT EXECUTE ON FUNCTION tide.table_add(regclass, text, jsonb), tide.table_remove(regclass, boolean) TO tide_admin;
+GRANT SELECT ON tide.replicated_table TO tide_admin, tide_relay, tide_reader;

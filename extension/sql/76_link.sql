@@ -1,0 +1,447 @@
+/*
+ * 76_link.sql
+ *		Links: taking rows from other regions.
+ *
+ * Owns: adding, changing, pausing and removing links, and what the relay at the
+ * destination tells and asks about one.  Does not own: lease, epoch and state of
+ * the pipeline behind it (30_pipeline.sql), applying (78_apply.sql).
+ *
+ * A link's pipeline is 'link:' and the region; no user can name one so.  Its
+ * configuration repeats what the relay must notice a change of.
+ */
+
+/* The link's row, or an error that says what to do. */
+CREATE FUNCTION tide._link(region text) RETURNS tide.link
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	result tide.link;
+BEGIN
+	SELECT l.* INTO result FROM tide.link l WHERE l.region = _link.region;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'no rows are taken from region "%"', coalesce(region, 'NULL')
+			USING ERRCODE = 'undefined_object',
+				  HINT = coalesce('Links of this database: '
+								  || (SELECT string_agg(l.region, ', ' ORDER BY l.region) FROM tide.link l)
+								  || '. ', '')
+						 || 'SELECT tide.link_add(''region'') makes one.';
+	END IF;
+	RETURN result;
+END;
+$$;
+
+/* For the relay: the link behind a pipeline, if the epoch is the current one. */
+CREATE FUNCTION tide._link_of(pipeline text, epoch bigint) RETURNS tide.link
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pipe_id int := tide._check_epoch(pipeline, epoch);
+	result tide.link;
+BEGIN
+	SELECT l.* INTO result FROM tide.link l JOIN tide.pipeline p ON p.target = l.region
+		WHERE p.id = pipe_id AND p.direction = 'link';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'pipeline "%" is not a link', pipeline
+			USING ERRCODE = 'wrong_object_type', HINT = 'Those of links are named "link:REGION".';
+	END IF;
+	RETURN result;
+END;
+$$;
+
+/*
+ * The slot at the other region: named after this region, so that a person there
+ * sees whose it is, and after both numbers, because slots are the whole
+ * cluster's.  The doctor reads the number at the end.
+ */
+CREATE FUNCTION tide._link_slot(here text, there text) RETURNS name
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('tide_link_%s_%s_%s', left(regexp_replace(lower(here COLLATE "C"), '[^a-z0-9_]', '_', 'g'), 34),
+				  lpad(to_hex(tide.region_id(there)), 8, '0'), lpad(to_hex(tide.region_id(here)), 8, '0'))::name
+$$;
+
+/* Makes the pipeline say what the link says; enabled NULL: as it was. */
+CREATE FUNCTION tide._link_configure(link tide.link, enabled boolean DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	config jsonb := link.options || jsonb_build_object(
+		'transport', link.transport, 'copy', link.copy, 'slot', link.slot, 'removing', link.removing,
+		'conninfo', (tide._region(link.region)).conninfo);
+BEGIN
+	INSERT INTO tide.pipeline AS p (name, direction, target, config, enabled)
+		VALUES ('link:' || link.region, 'link', link.region, config, coalesce(_link_configure.enabled, true))
+		ON CONFLICT ON CONSTRAINT pipeline_name_key DO UPDATE SET
+			config = excluded.config,
+			enabled = coalesce(_link_configure.enabled, p.enabled),
+			version = nextval('tide.pipeline_version'),
+			updated_at = clock_timestamp()
+			WHERE (p.config, p.enabled)
+				IS DISTINCT FROM (excluded.config, coalesce(_link_configure.enabled, p.enabled));
+END;
+$$;
+
+/* Takes rows from that region; with another set of options: changes the link. */
+CREATE FUNCTION tide.link_add(region text, options jsonb DEFAULT '{}') RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here text := tide._own_region();
+	known tide.region;
+	link tide.link;
+	transport text;
+BEGIN
+	IF region = here THEN
+		RAISE EXCEPTION 'region "%" is this database''s own', region
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Rows are taken from other regions.';
+	END IF;
+	known := tide._region(region);
+	IF options ->> 'transport' = 'kafka' THEN
+		RAISE EXCEPTION 'rows can''t travel by kafka yet'
+			USING ERRCODE = 'feature_not_supported', HINT = '"transport" is one of: direct, nats.';
+	END IF;
+	PERFORM tide._check_config('link', options);
+	transport := coalesce(options ->> 'transport', 'direct');
+	INSERT INTO tide.link (region, transport, slot) VALUES (known.name, transport, tide._link_slot(here, known.name))
+		ON CONFLICT DO NOTHING;
+	SELECT l.* INTO STRICT link FROM tide.link l WHERE l.region = known.name FOR UPDATE;
+	IF link.transport <> transport THEN
+		RAISE EXCEPTION 'the rows of region "%" come by %, not by %', known.name, link.transport, transport
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = format('Remove the link with SELECT tide.link_remove(%L), wait until tide.links no longer shows it, and add it again.',
+								known.name);
+	END IF;
+	UPDATE tide.link l SET
+		options = link_add.options - '{transport,copy,paused}'::text[],
+		copy = coalesce((link_add.options ->> 'copy')::boolean, true),
+		removing = false
+		WHERE l.id = link.id
+		RETURNING l.* INTO link;
+	PERFORM tide._link_configure(link, NOT coalesce((options ->> 'paused')::boolean, false));
+END;
+$$;
+
+/*
+ * The replication origins that tag what comes from a region, and what sessions that copy tables
+ * write: see apply_session.c.  Origins are of the whole cluster, so their names have the database's
+ * number.  They must be committed before they are used: a decoder that does not find the name
+ * (PostgreSQL 15 looks for it) would take the rows for this region's own.
+ */
+CREATE FUNCTION tide._link_origins(region text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	database oid := (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+	origin text;
+BEGIN
+	FOR origin IN
+		SELECT format('tide_%s_%s', database, region)
+		UNION ALL
+		SELECT format('tide_%s#%s', database, n) FROM generate_series(1, 8) n
+	LOOP
+		IF pg_replication_origin_oid(origin) IS NULL THEN
+			BEGIN
+				PERFORM pg_replication_origin_create(origin);
+			EXCEPTION WHEN unique_violation THEN
+				NULL;	/* another link's relay was faster */
+			END;
+		END IF;
+	END LOOP;
+END;
+$$;
+
+/*
+ * Drops the replication origins of links that are gone, and those of
+ * copies with the last link.  What a session still holds, maintain() drops later.
+ */
+CREATE FUNCTION tide._link_origins_drop() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	prefix text := format('tide_%s', (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()));
+	name text;
+BEGIN
+	FOR name IN
+		SELECT o.roname FROM pg_replication_origin o
+		WHERE starts_with(o.roname, prefix || '_') AND NOT EXISTS (SELECT FROM tide.link l WHERE prefix || '_' || l.region = o.roname)
+			OR starts_with(o.roname, prefix || '#') AND NOT EXISTS (SELECT FROM tide.link l)
+	LOOP
+		BEGIN
+			PERFORM pg_replication_origin_drop(name);
+		EXCEPTION WHEN object_in_use OR undefined_object OR lock_not_available THEN
+			NULL;
+		END;
+	END LOOP;
+END;
+$$;
+
+CREATE FUNCTION tide._link_forget(link tide.link) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM tide.pipeline p WHERE p.name = 'link:' || link.region;
+	DELETE FROM tide.link l WHERE l.id = link.id;
+	PERFORM tide._link_origins_drop();
+END;
+$$;
+
+/*
+ * Ends a link.  The relay first drops the slot at the other region; with force
+ * the link is forgotten at once, and a slot there stays (the doctor finds it).
+ */
+CREATE FUNCTION tide.link_remove(region text, force boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link(region);
+	begun boolean := (SELECT p.epoch > 0 FROM tide.pipeline p WHERE p.name = 'link:' || link.region);
+BEGIN
+	IF force OR NOT coalesce(begun, false) THEN
+		PERFORM tide._link_forget(link);
+	ELSE
+		UPDATE tide.link l SET removing = true WHERE l.id = link.id RETURNING l.* INTO link;
+		PERFORM tide._link_configure(link, true);
+	END IF;
+END;
+$$;
+
+CREATE FUNCTION tide.link_pause(region text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link(region);
+BEGIN
+	IF link.removing THEN
+		RAISE EXCEPTION 'the link from region "%" is being removed', link.region
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'SELECT tide.link_add(...) takes that back.';
+	END IF;
+	PERFORM tide._pipeline_switch('link:' || link.region, false);
+END;
+$$;
+
+CREATE FUNCTION tide.link_resume(region text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link(region);
+BEGIN
+	PERFORM tide._pipeline_switch('link:' || link.region, true);
+END;
+$$;
+
+/* Everything is to be copied again; what is parked is part of that. */
+CREATE FUNCTION tide._link_reset(link tide.link, reason text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	dropped bigint;
+BEGIN
+	DELETE FROM tide.link_progress p WHERE p.link_id = link.id;
+	UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL, rows_done = 0, bytes_done = 0,
+		rows_total = NULL, started_at = NULL, finished_at = NULL
+		WHERE t.link_id = link.id;
+	DELETE FROM tide.parked_change c WHERE c.link_id = link.id;
+	GET DIAGNOSTICS dropped = ROW_COUNT;
+	UPDATE tide.link l SET phase = 'new', resyncs = l.resyncs + 1, last_resync = reason WHERE l.id = link.id;
+	RAISE LOG 'pg_tide: the rows of region "%" are to be copied again: %', link.region, reason
+		USING DETAIL = format('%s parked changes are part of that.', dropped);
+END;
+$$;
+
+/* The relay that works on the link is refused from now on, and begins anew. */
+CREATE FUNCTION tide.link_resync(region text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link(region);
+	pipe tide.pipeline := tide._pipeline('link:' || link.region);
+BEGIN
+	PERFORM tide._position_reset(pipe.id);
+	PERFORM tide._link_reset(link, format('asked for by %s', session_user));
+END;
+$$;
+
+/* ---- tables of links ---- */
+
+/*
+ * Forgets copies of tables that are not added here any more, or have another
+ * name: added again, they are copied again, as their changes were let lie.
+ */
+CREATE FUNCTION tide._link_tables_clean() RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM tide.link_table t
+	WHERE NOT EXISTS (SELECT FROM tide.replicated_table r
+						  JOIN tide.class k ON k.name = r.class
+						  JOIN pg_class c ON c.oid = r.relid
+						  JOIN pg_namespace n ON n.oid = c.relnamespace
+					  WHERE k.scope <> 'regional' AND n.nspname = t.schema_name AND c.relname = t.table_name)
+$$;
+
+/* ---- the relay's side ---- */
+
+CREATE FUNCTION tide.relay_link(pipeline text, epoch bigint)
+RETURNS TABLE (link_id int, region text, conninfo text, transport text, slot text, copy boolean, phase text,
+			   removing boolean, "position" pg_lsn, system_id bigint, timeline int, options jsonb)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	IF NOT link.removing THEN
+		PERFORM tide._link_origins(link.region);
+	END IF;
+	RETURN QUERY
+		SELECT link.id, link.region, r.conninfo, link.transport, link.slot::text, link.copy, link.phase, link.removing,
+			p.position, p.system_id, p.timeline, link.options
+		FROM tide.region r LEFT JOIN tide.link_progress p ON p.link_id = link.id
+		WHERE r.name = link.region;
+END;
+$$;
+
+CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint)
+RETURNS TABLE (schema_name text, table_name text, state text, copied_lsn pg_lsn)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	PERFORM tide._link_tables_clean();
+	INSERT INTO tide.link_table (link_id, schema_name, table_name, state, copied_lsn)
+		SELECT link.id, n.nspname, c.relname, CASE WHEN link.copy THEN 'wanted' ELSE 'copied' END,
+			CASE WHEN NOT link.copy THEN '0/0'::pg_lsn END
+		FROM tide.replicated_table r
+			JOIN tide.class k ON k.name = r.class
+			JOIN pg_class c ON c.oid = r.relid
+			JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE k.scope <> 'regional'
+			AND NOT EXISTS (SELECT FROM tide.link_table t
+							WHERE t.link_id = link.id AND t.schema_name = n.nspname AND t.table_name = c.relname)
+		ON CONFLICT DO NOTHING;
+	RETURN QUERY
+		SELECT t.schema_name::text, t.table_name::text, t.state, t.copied_lsn
+		FROM tide.link_table t WHERE t.link_id = link.id
+		ORDER BY 1, 2;
+END;
+$$;
+
+CREATE FUNCTION tide.relay_link_begin(pipeline text, epoch bigint, "position" pg_lsn, system_id bigint, timeline int)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	INSERT INTO tide.link_progress (link_id, position, system_id, timeline, source_end)
+		VALUES (link.id, relay_link_begin.position, relay_link_begin.system_id, relay_link_begin.timeline,
+				relay_link_begin.position)
+		ON CONFLICT DO NOTHING;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'the link from region "%" has begun already', link.region
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'Only tide.relay_link_resync() or tide.link_resync() lets it begin anew.';
+	END IF;
+END;
+$$;
+
+CREATE FUNCTION tide.relay_link_phase(pipeline text, epoch bigint, phase text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	IF phase IS NULL OR phase NOT IN ('new', 'copying', 'streaming') THEN
+		RAISE EXCEPTION 'a link has no phase "%"', coalesce(phase, 'NULL')
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Phases are new, copying and streaming.';
+	END IF;
+	UPDATE tide.link l SET phase = relay_link_phase.phase WHERE l.id = link.id AND l.phase <> relay_link_phase.phase;
+END;
+$$;
+
+CREATE FUNCTION tide.relay_link_resync(pipeline text, epoch bigint, reason text) RETURNS void
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT tide._link_reset(tide._link_of(pipeline, epoch), reason) $$;
+
+/* The link may have been wanted again meanwhile. */
+CREATE FUNCTION tide.relay_link_removed(pipeline text, epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	SELECT l.* INTO link FROM tide.link l WHERE l.id = link.id FOR UPDATE;
+	IF NOT link.removing THEN
+		RAISE EXCEPTION 'the link from region "%" is wanted again', link.region
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin anew.';
+	END IF;
+	PERFORM tide._link_forget(link);
+END;
+$$;
+
+CREATE FUNCTION tide.relay_link_copying(pipeline text, epoch bigint, schema_name text, table_name text,
+										rows_done bigint, bytes_done bigint, rows_total bigint)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	/* Not in the statement below: changes of state are told to every backend. */
+	IF EXISTS (SELECT FROM tide.link_table t
+			   WHERE t.link_id = link.id AND t.schema_name = relay_link_copying.schema_name
+				   AND t.table_name = relay_link_copying.table_name AND t.state = 'wanted')
+	THEN
+		UPDATE tide.link_table t SET state = 'copying', started_at = clock_timestamp()
+			WHERE t.link_id = link.id AND t.schema_name = relay_link_copying.schema_name
+				AND t.table_name = relay_link_copying.table_name AND t.state = 'wanted';
+	END IF;
+	UPDATE tide.link_table t SET
+		rows_done = relay_link_copying.rows_done,
+		bytes_done = relay_link_copying.bytes_done,
+		rows_total = relay_link_copying.rows_total
+		WHERE t.link_id = link.id AND t.schema_name = relay_link_copying.schema_name
+			AND t.table_name = relay_link_copying.table_name AND t.state = 'copying';
+END;
+$$;
+
+/* ---- rights ---- */
+
+GRANT EXECUTE ON FUNCTION
+	tide.link_add(text, jsonb),
+	tide.link_remove(text, boolean),
+	tide.link_pause(text),
+	tide.link_resume(text),
+	tide.link_resync(text)
+	TO tide_admin;
+GRANT EXECUTE ON FUNCTION
+	tide.relay_link(text, bigint),
+	tide.relay_link_tables(text, bigint),
+	tide.relay_link_begin(text, bigint, pg_lsn, bigint, int),
+	tide.relay_link_phase(text, bigint, text),
+	tide.relay_link_resync(text, bigint, text),
+	tide.relay_link_removed(text, bigint),
+	tide.relay_link_copying(text, bigint, text, text, bigint, bigint, bigint)
+	TO tide_relay;
+GRANT SELECT ON tide.link, tide.link_table, tide.link_progress, tide.parked_change TO tide_admin, tide_relay, tide_reader;

@@ -1,0 +1,267 @@
+/*
+ * 77_rows.sql
+ *		What a region that others take rows from tells their relays.
+ *
+ * Owns: who is here, what is published, slots, heartbeats; the publisher on a
+ * broker and who takes rows from there.  Does not own: reading the WAL (the
+ * relay), which tables are published (75_table.sql).
+ */
+
+/* How far the WAL has been written; on a standby: replayed. */
+CREATE FUNCTION tide._wal_end() RETURNS pg_lsn
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END $$;
+
+/* The timeline is that of the WAL being written: a checkpoint would tell of a promotion much later. */
+CREATE FUNCTION tide.rows_identify(OUT region text, OUT system_id bigint, OUT timeline int, OUT wal_level text,
+								   OUT in_recovery boolean, OUT wal_end pg_lsn, OUT version int)
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT tide.region_name(), tide._system_identifier(),
+		CASE WHEN pg_is_in_recovery() THEN (pg_control_checkpoint()).timeline_id
+			 ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
+		current_setting('wal_level'), pg_is_in_recovery(), tide._wal_end(), current_setting('server_version_num')::int
+$$;
+
+/*
+ * Does the type's binary form mean the same on every server?  Not if it holds
+ * numbers that each server gives out by itself: of types (arrays and composites
+ * of user types) or of other objects (reg* types).
+ */
+CREATE FUNCTION tide._binary_portable(type oid) RETURNS boolean
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	typ pg_type;
+BEGIN
+	SELECT t.* INTO typ FROM pg_type t WHERE t.oid = type;
+	IF typ.typsend = 0 OR typ.typreceive = 0 THEN
+		RETURN false;
+	ELSIF typ.typtype IN ('d', 'e') THEN
+		RETURN typ.typtype = 'e' OR tide._binary_portable(typ.typbasetype);
+	ELSIF typ.typtype IN ('r', 'm') THEN
+		RETURN (SELECT tide._binary_portable(r.rngsubtype) FROM pg_range r WHERE type IN (r.rngtypid, r.rngmultitypid));
+	ELSIF typ.oid >= 16384 THEN
+		RETURN type = 'tide.stamp'::regtype;
+	ELSIF typ.typcategory = 'A' AND typ.typelem <> 0 THEN
+		RETURN tide._binary_portable(typ.typelem);
+	END IF;
+	RETURN typ.typtype = 'b' AND NOT (typ.typname ~ '^reg' AND typ.typlen = 4);
+END;
+$$;
+
+/* What crosses: everything but what is generated there too. */
+CREATE FUNCTION tide._copied_columns(tbl oid)
+RETURNS TABLE (names text[], types text[], portable boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT array_agg(a.attname::text ORDER BY a.attnum), array_agg(format_type(a.atttypid, NULL) ORDER BY a.attnum),
+		bool_and(tide._binary_portable(a.atttypid))
+	FROM pg_attribute a
+	WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+$$;
+
+/*
+ * What is published, and how a destination reads it: the rows written here; those
+ * that came from elsewhere come to it from there.
+ */
+CREATE FUNCTION tide.rows_tables()
+RETURNS TABLE (schema_name text, table_name text, class text, insert_only boolean, columns text[], types text[],
+			   format text, copy_sql text, rows_estimate bigint, bytes bigint)
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT n.nspname, c.relname, t.class, t.insert_only, k.names, k.types, f.format,
+		format('COPY (SELECT %s FROM %s%I.%I WHERE tide_stamp IS NULL OR tide.stamp_origin(tide_stamp) = %s) TO STDOUT (FORMAT %s)',
+			   (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.n) FROM unnest(k.names) WITH ORDINALITY u (name, n)),
+			   CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END, n.nspname, c.relname,
+			   tide.region_id(tide.region_name()), f.format),
+		size.rows, size.bytes
+	FROM tide.replicated_table t
+		JOIN tide.class s ON s.name = t.class AND s.scope <> 'regional'
+		JOIN pg_class c ON c.oid = t.relid
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+		CROSS JOIN LATERAL tide._copied_columns(c.oid) k
+		CROSS JOIN LATERAL (SELECT CASE WHEN k.portable THEN 'binary' ELSE 'text' END) f (format)
+		CROSS JOIN LATERAL (SELECT sum(greatest(p.reltuples, 0))::bigint, sum(pg_table_size(p.oid))::bigint
+							FROM tide._table_leaves(c.oid) l JOIN pg_class p ON p.oid = l) size (rows, bytes)
+	ORDER BY n.nspname, c.relname
+$$;
+
+CREATE FUNCTION tide.rows_slot(slot text)
+RETURNS TABLE (active boolean, plugin text, wal_status text, confirmed pg_lsn, restart pg_lsn, retained_bytes bigint,
+			   safe_bytes bigint)
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT s.active, s.plugin::text, s.wal_status, s.confirmed_flush_lsn, s.restart_lsn,
+		pg_wal_lsn_diff(tide._wal_end(), s.restart_lsn)::bigint, s.safe_wal_size
+	FROM pg_replication_slots s WHERE s.slot_name = rows_slot.slot
+$$;
+
+/* A transaction of its own in the WAL, with the time: one record 'H' of common/tide_frame.h. */
+CREATE FUNCTION tide.rows_heartbeat() RETURNS pg_lsn
+LANGUAGE sql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT pg_logical_emit_message(true, 'tide',
+		'\x48'::bytea || int4send(8) || int8send((extract(epoch FROM clock_timestamp()) * 1000000)::bigint))
+$$;
+
+/* ---- rows on a broker ---- */
+
+/* What belongs to it: the slot, and the pipeline whose relay reads it. */
+CREATE FUNCTION tide._publisher_slot() RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT ('tide_rows_' || d.oid)::name FROM pg_database d WHERE d.datname = current_database() $$;
+
+/*
+ * Before anything is written: a transaction that has written can't make a slot.
+ * The lock, held until the transaction ends, keeps others from making it too, and
+ * from dropping it because nobody has announced himself yet.
+ */
+CREATE FUNCTION tide._publisher_make_slot() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1953064038, 0);
+	IF NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot()) THEN
+		PERFORM pg_create_logical_replication_slot(tide._publisher_slot(), 'pgoutput');
+	END IF;
+END;
+$$;
+
+/* Options are the first destination's, until one is alone and brings others. */
+CREATE FUNCTION tide._publisher_make(transport text, options jsonb, alone boolean) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	publisher tide.rows_publisher;
+BEGIN
+	INSERT INTO tide.rows_publisher AS p (transport, options, slot)
+		VALUES (_publisher_make.transport, _publisher_make.options, tide._publisher_slot())
+		ON CONFLICT ON CONSTRAINT rows_publisher_pkey DO UPDATE
+			SET transport = excluded.transport, options = excluded.options
+			WHERE alone AND (p.transport, p.options) IS DISTINCT FROM (excluded.transport, excluded.options);
+	SELECT p.* INTO STRICT publisher FROM tide.rows_publisher p;
+	IF publisher.transport <> transport THEN
+		RAISE EXCEPTION 'region "%" publishes its rows by %, not by %', tide.region_name(), publisher.transport, transport
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'All regions that take its rows from a broker use the same kind.';
+	END IF;
+	PERFORM tide._pipeline_set('rows:publish', 'rows', tide.region_name(),
+							   publisher.options || jsonb_build_object('transport', publisher.transport,
+																	   'slot', publisher.slot));
+END;
+$$;
+
+/*
+ * A destination takes rows from a broker from that position on; NULL: from now on.
+ * TD011 if that is no longer kept: then its rows must be copied again.
+ */
+CREATE FUNCTION tide.rows_announce(region text, "position" pg_lsn, transport text, options jsonb) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	confirmed pg_lsn;
+BEGIN
+	PERFORM tide._check_name('region', region);
+	PERFORM tide._check_choice('the publisher', 'transport', transport, '{nats}', '{kafka}');
+	IF region = tide._own_region() THEN
+		RAISE EXCEPTION 'region "%" is this database''s own', region
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Rows are taken by other regions.';
+	END IF;
+	PERFORM tide._publisher_make_slot();
+	SELECT s.confirmed_flush_lsn INTO confirmed FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot();
+	IF position < confirmed THEN
+		RAISE EXCEPTION 'region "%" asks for rows from % on, but what is before % is gone', region, position, confirmed
+			USING ERRCODE = 'TD011', HINT = 'The rows must be copied again.';
+	END IF;
+	INSERT INTO tide.rows_destination AS d (region, position)
+		VALUES (rows_announce.region, coalesce(rows_announce.position, confirmed))
+		ON CONFLICT ON CONSTRAINT rows_destination_pkey DO UPDATE
+			SET position = CASE WHEN rows_announce.position IS NULL THEN d.position ELSE excluded.position END,
+				seen_at = clock_timestamp();
+	PERFORM tide._publisher_make(transport, coalesce(options, '{}'), (SELECT count(*) = 1 FROM tide.rows_destination));
+END;
+$$;
+
+/* With nobody left there is nothing to publish.  A slot that is still read is dropped by a later maintain(). */
+CREATE FUNCTION tide._publisher_unmake() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT pg_try_advisory_xact_lock(1953064038, 0) OR EXISTS (SELECT FROM tide.rows_destination) THEN
+		RETURN;
+	END IF;
+	DELETE FROM tide.rows_publisher;
+	DELETE FROM tide.pipeline p WHERE p.name = 'rows:publish';
+	BEGIN
+		PERFORM pg_drop_replication_slot(s.slot_name)
+			FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot() AND NOT s.active;
+	EXCEPTION WHEN object_in_use OR undefined_object THEN
+		NULL;
+	END;
+END;
+$$;
+
+CREATE FUNCTION tide.rows_leave(region text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM tide.rows_destination d WHERE d.region = rows_leave.region;
+	PERFORM tide._publisher_unmake();
+END;
+$$;
+
+CREATE FUNCTION tide.relay_rows(pipeline text, epoch bigint)
+RETURNS TABLE (slot text, transport text, options jsonb, "position" pg_lsn, destinations text[])
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM tide._check_epoch(pipeline, epoch);
+	RETURN QUERY
+		SELECT p.slot::text, p.transport, p.options, (SELECT min(d.position) FROM tide.rows_destination d),
+			(SELECT coalesce(array_agg(d.region::text ORDER BY d.region), '{}') FROM tide.rows_destination d)
+		FROM tide.rows_publisher p;
+END;
+$$;
+
+/* A region that has left, or never announced itself, is not waited for; NULL: nobody is. */
+CREATE FUNCTION tide.relay_rows_confirm(pipeline text, epoch bigint, region text, "position" pg_lsn) RETURNS pg_lsn
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM tide._check_epoch(pipeline, epoch);
+	UPDATE tide.rows_destination d
+		SET position = greatest(d.position, relay_rows_confirm.position), seen_at = clock_timestamp()
+		WHERE d.region = relay_rows_confirm.region;
+	RETURN (SELECT min(d.position) FROM tide.rows_destination d);
+END;
+$$;
+
+/* ---- rights ---- */
+
+GRANT EXECUTE ON FUNCTION
+	tide.rows_identify(),
+	tide.rows_tables(),
+	tide.rows_slot(text),
+	tide.rows_heartbeat(),
+	tide.rows_announce(text, pg_lsn, text, jsonb),
+	tide.rows_leave(text),
+	tide.relay_rows(text, bigint),
+	tide.relay_rows_confirm(text, bigint, text, pg_lsn)
+	TO tide_relay;
+GRANT SELECT ON tide.rows_publisher, tide.rows_destination TO tide_admin, tide_relay, tide_reader;

@@ -306,7 +306,7 @@ struct TideApply
 };
 
 /* Error TD013. */
-extern void tide_apply_malformed(const char *what) pg_attribute_noreturn();
+extern _Noreturn void tide_apply_malformed(const char *what);
 
 /* Fills in what every call needs; link, here and the rest are the caller's. */
 extern void tide_apply_begin(TideApply *apply);

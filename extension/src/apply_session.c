@@ -193,7 +193,7 @@ take_origin(const char *name)
 						errhint("tide.relay_link() makes it when a relay takes the link up.")));
 	if (!try_setup(id))
 		return false;
-	strlcpy(origin_name, name, sizeof(origin_name));
+	snprintf(origin_name, sizeof(origin_name), "%s", name);
 	origin_id = id;
 	return true;
 }

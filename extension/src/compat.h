@@ -12,6 +12,11 @@
 #error "pg_tide needs PostgreSQL 15 or newer"
 #endif
 
+/* 16 moved what knows about varlena out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 18 lets a scan count its index searches. */
 #if PG_VERSION_NUM >= 180000
 #define tide_index_beginscan(heap, index, snapshot, nkeys) \

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "apply.h"
 #include "pg_tide.h"
 #include "compat.h"
 
@@ -30,6 +31,8 @@ _PG_init(void)
 	tide_outbox_cache_init();
 	tide_wakeup_init();
 	tide_stamp_init();
+	tide_session_init();
+	tide_map_init();
 }
 
 /* Identifies the cluster: the same after a restart, another after a dump and restore. */

@@ -124,6 +124,18 @@ tide_doctor_peers_free(TideDoctor *d)
 	for (TidePeer *peer = (d)->peers; (peer) != NULL; (peer) = (peer)->next) \
 		if ((peer)->link != NULL && (peer)->rows != NULL)
 
+/* What can't be said of regions that did not answer. */
+static void
+skip_silent(TideDoctor *d, const char *id)
+{
+	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
+	{
+		if (peer->link != NULL && peer->rows == NULL)
+			tide_doctor_report(d, TIDE_DOCTOR_SKIP, id, peer->region,
+							   "could not be checked: the region can't be asked", NULL);
+	}
+}
+
 /* ---- who is there ---- */
 
 static void
@@ -157,6 +169,7 @@ check_identity(TideDoctor *d, const char *id)
 static void
 check_role(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		const json_t *role = json_object_get(peer->rows, "role");
@@ -177,6 +190,7 @@ check_role(TideDoctor *d, const char *id)
 static void
 check_clock(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		if (llabs(peer->skew_us) > MAX_REGION_SKEW_US)
@@ -206,6 +220,7 @@ anybody_takes(const TideDoctor *d)
 static void
 check_servers(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	if (tide_doctor_publishes(d->rows))
 		tide_doctor_server(d, id, NULL, d->rows,
 						   anybody_takes(d) ? TIDE_DOCTOR_ERROR : TIDE_DOCTOR_NOTE);
@@ -279,6 +294,7 @@ check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 static void
 check_slots_there(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		if (tide_doctor_same(tide_json_text(peer->link, "transport"), "direct"))
@@ -609,6 +625,7 @@ report_missing(TideDoctor *d, const char *id, TidePg *pg, const json_t *missing,
 static void
 check_tables_here(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		json_t *not_here = tables_missing(peer->rows, d->rows);
@@ -655,6 +672,7 @@ check_readable(TideDoctor *d, const char *id, const TidePeer *peer, const json_t
 static void
 check_alike(TideDoctor *d, const char *id)
 {
+	skip_silent(d, id);
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		const json_t *tables = json_object_get(d->rows, "tables");

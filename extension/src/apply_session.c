@@ -299,8 +299,8 @@ tide_session_flushed(const TideApplyLink *link, const TideProgress *progress)
 		XLogFlush(insert_end());
 		flushed = progress->position;
 	}
-	while (done < n_remembered && remembered[done].local <= local)
-		flushed = Max(flushed, remembered[done++].position);
+	for (; done < n_remembered && remembered[done].local <= local; done++)
+		flushed = Max(flushed, remembered[done].position);
 	n_remembered -= done;
 	memmove(remembered, remembered + done, n_remembered * sizeof(Reached));
 	return flushed;

@@ -20,7 +20,7 @@
 #define WAIT_MS 2000	 /* between two looks at an origin that publishes nothing yet */
 #define REMOVED_MS 10000 /* how long a removed link waits for the coordinator to notice */
 
-static const TideTransport *const transports[] = {&tide_transport_direct};
+static const TideTransport *const transports[] = {&tide_transport_direct, &tide_transport_nats};
 
 /* ---- small things ---- */
 
@@ -346,12 +346,14 @@ static bool
 copy_wanted(TideLink *link, TideError *err)
 {
 	TideTableList *tables = NULL;
+	TideError away;
 	bool ok;
 
 	if (!link->spec.copy)
 		return true;
-	if (!link->transport->needs_origin && strcmp(link->spec.phase, "streaming") == 0)
-		return true; /* found out while streaming, if the origin can be reached */
+	if (!link->transport->needs_origin && strcmp(link->spec.phase, "streaming") == 0 &&
+		!tide_link_control(link, &away))
+		return true; /* what was copied goes on; the rest waits for the origin */
 	ok = tide_link_tables(link, &tables, err) &&
 		 (tables->n == 0 || tide_link_copy(link, tables, err));
 	tide_tables_free(tables);
@@ -404,12 +406,7 @@ run_link(TideLink *link, TideError *err)
 		return false;
 	if (link->spec.removing)
 		return remove_link(link, err);
-	if (!tide_link_option(link, "paused"))
-		return serve(link, err);
-	tide_pipeline_opened(link->pipeline);
-	while (tide_stop_sleep(link->pipeline->drain, WAIT_MS))
-		;
-	return true;
+	return serve(link, err);
 }
 
 bool

@@ -70,6 +70,7 @@ typedef struct TideTransport
 } TideTransport;
 
 extern const TideTransport tide_transport_direct; /* link_direct.c */
+extern const TideTransport tide_transport_nats;	  /* link_nats.c */
 
 /* tide.relay_link() */
 typedef struct TideLinkSpec
@@ -95,6 +96,7 @@ typedef struct TideLinkOrigin
 	uint64_t system_id;
 	uint32_t timeline;
 	uint64_t wal_end; /* the furthest heard of */
+	int64_t built_us; /* its clock when it made the last frame; 0: the transport does not tell */
 	int server_version;
 } TideLinkOrigin;
 

@@ -21,6 +21,8 @@
 #define HEARTBEAT_MS 1000
 #define TABLES_MS 2000
 #define SLOT_MS 5000
+#define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
+#define AWAY_MAX_MS 300000  /* ... growing to this: everything waits meanwhile */
 #define MAX_BEATS 64 /* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
@@ -48,6 +50,8 @@ struct TideLinkWatch
 	long long heartbeat_at; /* when each is due */
 	long long tables_at;
 	long long slot_at;
+	long long control_at;
+	long long away_ms; /* pause before the next look for an origin that is away */
 
 	TideTableList *here; /* the last answer; NULL: none, or used */
 	bool ask_tables;	 /* something here is wanted: ask the origin */
@@ -68,6 +72,8 @@ tide_link_watch_new(TideLink *link)
 
 	watch->link = link;
 	watch->heartbeat_at = watch->slot_at = watch->last_beat_at = now;
+	watch->away_ms = AWAY_FIRST_MS;
+	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
 	watch->tables_at = now + TABLES_MS;
 	return watch;
 }
@@ -140,6 +146,13 @@ take_beats(TideLinkWatch *watch, uint64_t applied, long long now)
 	memmove(watch->beats, watch->beats + n, watch->n_beats * sizeof(Beat));
 }
 
+/* Nobody there answers: by the clock of the region that made the frame. */
+static long long
+lag_of_frames(const TideLink *link)
+{
+	return link->origin.built_us != 0 ? (tide_wall_us() - link->origin.built_us) / 1000 : 0;
+}
+
 static void
 measure_lag(TideLinkWatch *watch)
 {
@@ -156,6 +169,8 @@ measure_lag(TideLinkWatch *watch)
 		lag = now - watch->beats[0].sent_at;
 	if (lag < watch->latency_ms)
 		lag = watch->latency_ms;
+	if (watch->link->control == NULL)
+		lag = lag_of_frames(watch->link);
 	tide_gauge(metrics, TIDE_G_LAG_US, lag * 1000);
 	tide_gauge(metrics, TIDE_G_LAG_BYTES, wal_end > applied ? (int64_t) (wal_end - applied) : 0);
 }
@@ -265,13 +280,52 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 	watch->asked = NONE;
 }
 
+/* Rows go on coming without the origin's database; only new tables have to wait for it. */
+static bool
+lost_origin(TideLinkWatch *watch, TideError *err)
+{
+	TideLink *link = watch->link;
+
+	tide_link_at_origin(link, err);
+	if (link->transport->needs_origin || err->class == TIDE_ERR_STOPPED)
+		return false;
+	tide_log_error(TIDE_LOG_WARN, err, "the origin's database can't be asked; rows go on coming");
+	tide_error_clear(err);
+	tide_pg_close(link->control);
+	link->control = NULL;
+	watch->asked = NONE;
+	watch->n_beats = 0;
+	watch->away_ms = AWAY_FIRST_MS;
+	watch->control_at = tide_monotonic_ms() + watch->away_ms;
+	return true;
+}
+
+/* This waits until the origin answers or doesn't, so it is done ever more rarely. */
+static bool
+look_for_origin(TideLinkWatch *watch)
+{
+	long long now = tide_monotonic_ms();
+	TideError ignored;
+
+	if (now < watch->control_at)
+		return false;
+	if (tide_link_control(watch->link, &ignored))
+	{
+		watch->last_beat_at = tide_monotonic_ms();
+		return true;
+	}
+	watch->away_ms = watch->away_ms * 2 < AWAY_MAX_MS ? watch->away_ms * 2 : AWAY_MAX_MS;
+	watch->control_at = tide_monotonic_ms() + watch->away_ms;
+	return false;
+}
+
 static bool
 turn_there(TideLinkWatch *watch, TideError *err)
 {
 	TideLink *link = watch->link;
 	PGresult *res;
 
-	if (link->control == NULL)
+	if (link->control == NULL && !look_for_origin(watch))
 		return true;
 	if (watch->asked == NONE)
 	{
@@ -289,7 +343,7 @@ turn_there(TideLinkWatch *watch, TideError *err)
 		tide_error_clear(err);
 		return true;
 	}
-	return tide_link_at_origin(link, err);
+	return lost_origin(watch, err);
 }
 
 bool

@@ -722,3 +722,37 @@ tide_provision_source(TideJs *js, const TideProvision *want, const char *domain,
 		tide_stream_clear(state);
 	return ok;
 }
+
+/* Is it only for that: no other subject, no other source? */
+static bool
+is_alone(const TideProvision *want, const TideStreamState *state)
+{
+	const char *filter = want->reads != NULL ? want->reads : want->captures;
+	size_t i;
+	json_t *item;
+
+	json_array_foreach (json_object_get(config_of(state), "subjects"), i, item)
+	{
+		if (!tide_subject_covers(filter, json_string_value(item)) &&
+			strstr(json_string_value(item), PLACEHOLDER) == NULL)
+			return false;
+	}
+	json_array_foreach (json_object_get(config_of(state), "sources"), i, item)
+	{
+		if (!tide_subject_covers(filter, source_filter(item)))
+			return false;
+	}
+	return true;
+}
+
+bool
+tide_provision_drop(TideJs *js, const TideProvision *want, TideError *err)
+{
+	TideStreamState state;
+	bool ok = tide_stream_load(js, want->stream, &state, err);
+
+	if (ok && state.exists && state.ours && want->allowed && is_alone(want, &state))
+		ok = tide_js_requestf(js, NULL, NULL, err, "STREAM.DELETE.%s", want->stream);
+	tide_stream_clear(&state);
+	return ok;
+}

@@ -64,6 +64,12 @@ extern bool tide_provision_stream(TideJs *js, const TideProvision *want, TideStr
 extern bool tide_provision_source(TideJs *js, const TideProvision *want, const char *domain,
 								  const char *filter, TideStreamState *state, TideError *err);
 
+/*
+ * Deletes the stream if pg_tide made it, it may be changed, and it does nothing
+ * but what want asks of it.
+ */
+extern bool tide_provision_drop(TideJs *js, const TideProvision *want, TideError *err);
+
 extern bool
 tide_stream_load(TideJs *js, const char *stream, TideStreamState *state, TideError *err);
 extern void tide_stream_clear(TideStreamState *state);

@@ -43,6 +43,7 @@
 #define MAX_REWINDS 7		 /* that bring nothing; then rows are copied again */
 #define STUCK_MS 60000		 /* between two parts of a transaction: rows are locked meanwhile */
 #define STALE_SOURCE_MS 3000
+#define SUSPECT_MS 10000
 #define SILENCE_MS 15000 /* without any frame, although there is a heartbeat every second */
 #define MAX_SILENCES 3	 /* answered ones; then the stream here is made anew */
 #define SHORT_SEARCH 8	 /* messages that are read rather than searched */
@@ -106,6 +107,8 @@ struct TideFrameSource
 	long long rewind_at;
 	long long rewind_ms;
 	int rewinds;
+
+	long long suspect_at;
 
 	long long frame_at; /* when the last message with a frame came */
 	long long silence_at;
@@ -593,6 +596,26 @@ describe(TideFrameSource *source, const TideRowsLabel *label, TideFrame *frame)
 	return true;
 }
 
+/*
+ * A frame that is not needed, the newest there is, made when the origin's WAL
+ * was not as far as we are: did the origin go back in time?  Or it is just an
+ * old frame; the publisher knows.
+ */
+static bool
+suspect(TideFrameSource *source, TideError *err)
+{
+	long long now = tide_monotonic_ms();
+	TideFrameHeader header;
+	const uint8_t *body;
+
+	if (source->pending > 0 || now < source->suspect_at ||
+		tide_frame_open(source->parts.data.data, source->parts.data.len, &header, &body) != NULL ||
+		header.wal_end >= source->position)
+		return true;
+	source->suspect_at = now + SUSPECT_MS;
+	return tell(source, TIDE_ROWS_WHERE, source->position, err);
+}
+
 /* A whole frame has come: is it the one to go on with? */
 static bool
 judge_frame(TideFrameSource *source, const TideRowsLabel *label, TideFrame *frame, bool *have,
@@ -605,9 +628,10 @@ judge_frame(TideFrameSource *source, const TideRowsLabel *label, TideFrame *fram
 	{
 		if (gap)
 			note_gap(source);
-		if (local.class != TIDE_ERR_NONE)
-			*err = local;
-		return local.class == TIDE_ERR_NONE;
+		if (local.class == TIDE_ERR_NONE)
+			return gap || suspect(source, err);
+		*err = local;
+		return false;
 	}
 	if (!describe(source, label, frame))
 	{

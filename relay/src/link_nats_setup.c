@@ -217,6 +217,13 @@ judge_answer(TideLink *link, const TideRowsAnswer *answer, char *gap, size_t gap
 		snprintf(gap, gap_size,
 				 "the origin keeps what follows %s, this database has what is before %s", from,
 				 position);
+	else if (answer->wal_end < link->spec.position)
+	{
+		tide_lsn_format(answer->wal_end, from);
+		snprintf(gap, gap_size,
+				 "the origin went back in time: its WAL ends at %s, rows up to %s were taken", from,
+				 position);
+	}
 	else if (!answer->known)
 		return announce_again(link, gap, gap_size, err);
 	return true;

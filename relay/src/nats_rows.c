@@ -295,21 +295,28 @@ tide_rows_read_note(natsMsg *msg, TideRowsNote *note)
 	return note->region[0] != '\0' && note->position != 0;
 }
 
+static void
+set_lsn(json_t *object, const char *key, uint64_t lsn)
+{
+	char text[TIDE_LSN_TEXT];
+
+	tide_lsn_format(lsn, text);
+	json_object_set_new(object, key, json_string(text));
+}
+
 bool
 tide_rows_reply(TideNats *nats, const char *reply, const TideRowsAnswer *answer, TideError *err)
 {
-	char from[TIDE_LSN_TEXT];
-	char end[TIDE_LSN_TEXT];
+	json_t *object = json_pack("{s:s, s:I, s:b}", "domain", answer->domain, "timeline",
+							   (json_int_t) answer->timeline, "known", (int) answer->known);
 	char system_id[24];
 
-	tide_lsn_format(answer->from, from);
-	tide_lsn_format(answer->end, end);
 	snprintf(system_id, sizeof(system_id), "%" PRIu64, answer->system_id);
-	return send_json(nats, reply, NULL,
-					 json_pack("{s:s, s:s, s:s, s:s, s:I, s:b}", "domain", answer->domain, "from",
-							   from, "end", end, "system_id", system_id, "timeline",
-							   (json_int_t) answer->timeline, "known", (int) answer->known),
-					 err);
+	json_object_set_new(object, "system_id", json_string(system_id));
+	set_lsn(object, "from", answer->from);
+	set_lsn(object, "end", answer->end);
+	set_lsn(object, "wal_end", answer->wal_end);
+	return send_json(nats, reply, NULL, object, err);
 }
 
 bool
@@ -323,6 +330,7 @@ tide_rows_read_answer(natsMsg *msg, TideRowsAnswer *answer)
 	*answer = (TideRowsAnswer){
 		.from = lsn_of(object, "from"),
 		.end = lsn_of(object, "end"),
+		.wal_end = lsn_of(object, "wal_end"),
 		.timeline = (uint32_t) json_integer_value(json_object_get(object, "timeline")),
 		.known = json_is_true(json_object_get(object, "known")),
 	};

@@ -122,6 +122,7 @@ typedef struct TideRowsAnswer
 	char domain[256]; /* JetStream domain of its stream; "": none */
 	uint64_t from;	  /* the earliest position it can go back to */
 	uint64_t end;	  /* it has published so far */
+	uint64_t wal_end; /* of its WAL */
 	uint64_t system_id;
 	uint32_t timeline;
 	bool known; /* the destination is one of those it waits for */

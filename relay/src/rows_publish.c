@@ -68,6 +68,7 @@ typedef struct Publisher
 	size_t n_destinations;
 	uint64_t system_id;
 	uint32_t timeline;
+	uint64_t wal_end; /* of this server, just now */
 	int server_version;
 
 	TideNats *nats;
@@ -185,6 +186,7 @@ identify(Publisher *p, TideError *err)
 	p->system_id = (uint64_t) tide_pg_int64(res, 0, 1);
 	p->timeline = (uint32_t) tide_pg_int64(res, 0, 2);
 	logical = strcmp(PQgetvalue(res, 0, 3), "logical") == 0;
+	p->wal_end = tide_pg_lsn(res, 0, 5);
 	p->server_version = (int) tide_pg_int64(res, 0, 6);
 	PQclear(res);
 	if (logical)
@@ -385,6 +387,7 @@ begin_run(Publisher *p, uint64_t start, TideError *err)
 	if (!ok)
 		return false;
 	tide_wal_frames_confirm(p->frames, p->least);
+	tide_wal_frames_wal_end(p->frames, p->wal_end);
 	run_prefix(p, prefix, sizeof(prefix));
 	snprintf(run, sizeof(run), "%s%llx", prefix, tide_wall_us());
 	tide_rows_send_begin(p->send, run);
@@ -401,9 +404,19 @@ begin(Publisher *p, TideError *err)
 {
 	uint64_t published;
 	uint64_t start;
+	char lsn[TIDE_LSN_TEXT];
 
 	if (!find_published(p, &published, err))
 		return false;
+	if (published > p->wal_end)
+	{
+		tide_lsn_format(published, lsn);
+		tide_log(TIDE_LOG_ERROR,
+				 "rows up to %s were published, but this server's WAL does not go that far: it went"
+				 " back in time, and regions that have those rows must copy again",
+				 lsn);
+		published = 0;
+	}
 	p->end = published;
 	if (!ensure_slot(p, err))
 		return false;
@@ -436,6 +449,7 @@ answer(Publisher *p, natsMsg *msg, bool known, TideError *err)
 	TideRowsAnswer told = {
 		.from = p->confirmed,
 		.end = p->end,
+		.wal_end = p->wal_end > p->end ? p->wal_end : p->end,
 		.system_id = p->system_id,
 		.timeline = p->timeline,
 		.known = known,
@@ -563,8 +577,9 @@ heartbeat(Publisher *p, TideError *err)
 	p->heartbeat_at = now + HEARTBEAT_MS;
 	if (!home_exec(p, tide_q_rows_heartbeat, 0, NULL, &res, err))
 		return false;
-	tide_wal_frames_wal_end(p->frames, tide_pg_lsn(res, 0, 0));
+	p->wal_end = tide_pg_lsn(res, 0, 0);
 	PQclear(res);
+	tide_wal_frames_wal_end(p->frames, p->wal_end);
 	return true;
 }
 

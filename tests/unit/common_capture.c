@@ -622,6 +622,15 @@ refuses_order(void **state)
 	table(capture, TABLE, "t");
 	pg_change(&message, 'I', TABLE, 0, 1, COLUMNS + 1);
 	refused(capture, "columns");
+	/* Not the same number in both tuples. */
+	capture = new_capture();
+	begin(capture, 1100);
+	table(capture, TABLE, "t");
+	pg_change(&message, 'D', TABLE, 'K', 1, COLUMNS + 1);
+	message.data[0] = 'U';
+	tide_buf_append_char(&message, 'N');
+	pg_tuple(&message, 1, COLUMNS);
+	refused(capture, "not as long");
 }
 
 static void

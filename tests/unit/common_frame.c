@@ -396,6 +396,8 @@ bad_bodies(void **state)
 		assert_non_null(raw);
 		if (tide_frame_unpack(&header, body, raw) != NULL)
 			refused++;
+		else
+			assert_int_equal(header.raw_len, 400);
 		free(raw);
 	}
 	assert_in_range(refused, 5000, 20000);

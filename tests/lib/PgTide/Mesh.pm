@@ -13,6 +13,7 @@ use strict;
 use warnings;
 use parent 'PgTide::Duo';
 
+use Encode qw(encode_utf8);
 use Test::More;
 
 use PgTide::Duo;
@@ -351,7 +352,7 @@ sub _row_expression
 		END
 	my @columns = grep { !$except{$_} } @$columns;
 	# ROW() takes at most 1664.
-	return 'ROW(' . join(', ', map { ident($_) } @columns) . ')::text';
+	return 'ROW(' . join(', ', map { ident(encode_utf8($_)) } @columns) . ')::text';
 }
 
 sub _fingerprint
@@ -375,7 +376,7 @@ sub _show_difference
 		next unless @hashes;
 		my $list = join ', ', map { "'$_'" } @hashes;
 		my $shown = $self->sql($name,
-			"SELECT left($row, 500) FROM $table t WHERE md5($row) IN ($list) ORDER BY 1 LIMIT 5");
+			"SELECT left($row, 200) FROM $table t WHERE md5($row) IN ($list) ORDER BY 1 LIMIT 5");
 		diag(sprintf "%s: %d rows only in %s, among them:\n%s", $table, scalar @hashes, $name, $shown);
 	}
 	return;
@@ -400,9 +401,7 @@ sub same_tables
 			$self->_show_difference($table, $row, $first, $side);
 		}
 	}
-	my $ok = is(join(', ', @different), '', $name);
-	$self->show_links unless $ok;
-	return $ok;
+	return is(join(', ', @different), '', $name) || $self->show_links;
 }
 
 # That nothing stands between regions: no parked change, and no resync other than those meant.
@@ -419,9 +418,11 @@ sub nothing_special
 	return $ok;
 }
 
+# Once in a test: what helps to understand a failure.  False.
 sub show_links
 {
 	my ($self) = @_;
+	return 0 if $self->{shown}++;
 	for my $side ($self->sides)
 	{
 		diag("$side: $_") for split /\n/, $self->sql($side, <<~'END');
@@ -430,7 +431,7 @@ sub show_links
 			SELECT to_jsonb(p) - 'relation' - 'change' FROM (SELECT * FROM tide.parked_change ORDER BY id LIMIT 5) p;
 			END
 	}
-	return;
+	return 0;
 }
 
 # Names of the replication slots at a side.

@@ -100,14 +100,14 @@ sub foreign
 	return $sum;
 }
 
-# kills: how many; sides, transport, conf: as for PgTide::Mesh; limit: seconds it may take (180).
+# kills: how many; sides, transport: as for PgTide::Mesh; limit: seconds it may take (180).
 sub run
 {
 	my (%args) = @_;
 	my $seed = $ENV{TIDE_SEED} // time ^ $$;
 	note "seed $seed (TIDE_SEED=$seed repeats it)";
 	srand $seed;
-	my $mesh = PgTide::Mesh->new(%args);
+	my $mesh = PgTide::Mesh->new(%args, conf => "restart_after_crash = on\n");
 	my $load = PgTide::RowLoad->new(mesh => $mesh, rate => 40);
 	$mesh->link_all;
 	$mesh->start_relays;

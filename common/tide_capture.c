@@ -365,49 +365,55 @@ take_commit(TideCapture *capture, TideCursor *message)
 	return NULL;
 }
 
-const char *
-tide_capture_message(TideCapture *capture, const void *data, size_t len)
+/* A change of rows; in a transaction that is dropped nobody looks at it. */
+static const char *
+take_rows(TideCapture *capture, char type, TideCursor *message)
 {
-	TideCursor message;
-	char type;
-	const char *wrong = NULL;
+	if (capture->state == OUTSIDE)
+		return fail(capture, "outside a transaction", type);
+	if (capture->state == DROPPING)
+		return NULL;
+	return type == 'T' ? take_truncate(capture, message) : take_change(capture, type, message);
+}
 
-	tide_cursor_init(&message, data, len);
-	type = (char) tide_read_u8(&message);
+static const char *
+dispatch(TideCapture *capture, char type, TideCursor *message)
+{
 	switch (type)
 	{
-		case 'B':
-			wrong = take_begin(capture, &message);
-			break;
-		case 'C':
-			wrong = take_commit(capture, &message);
-			break;
-		case 'O':
-			wrong = take_origin(capture);
-			break;
-		case 'R':
-			wrong = take_relation(capture, &message);
-			break;
-		case 'Y':
-			wrong = take_type(capture, &message);
-			break;
-		case 'M':
-			wrong = take_logical(capture, &message);
-			break;
 		case 'I':
 		case 'U':
 		case 'D':
 		case 'T':
-			if (capture->state == OUTSIDE)
-				wrong = fail(capture, "outside a transaction", type);
-			else if (capture->state == INSIDE)
-				wrong = type == 'T' ? take_truncate(capture, &message)
-									: take_change(capture, type, &message);
-			break;
+			return take_rows(capture, type, message);
+		case 'B':
+			return take_begin(capture, message);
+		case 'C':
+			return take_commit(capture, message);
+		case 'O':
+			return take_origin(capture);
+		case 'R':
+			return take_relation(capture, message);
+		case 'Y':
+			return take_type(capture, message);
+		case 'M':
+			return take_logical(capture, message);
 		default:
-			wrong = fail(capture, "not known", type);
+			return fail(capture, "not known", type);
 	}
-	if (wrong == NULL && capture->records.oom)
+}
+
+const char *
+tide_capture_message(TideCapture *capture, const void *data, size_t len)
+{
+	TideCursor message;
+	const char *wrong;
+	char type;
+
+	tide_cursor_init(&message, data, len);
+	type = (char) tide_read_u8(&message);
+	wrong = dispatch(capture, type, &message);
+	if (capture->records.oom && wrong == NULL)
 		wrong = fail(capture, "out of memory", type);
 	return wrong;
 }

@@ -420,16 +420,19 @@ usage(void)
 static bool
 parse_lsn(const char *text, uint64_t *lsn)
 {
-	unsigned high;
-	unsigned low;
-	int used = 0;
+	const char *slash = strchr(text, '/');
+	char *end;
+	unsigned long high;
+	unsigned long low;
 
-	if (sscanf(text, "%8X/%8X%n", &high, &low, &used) == 2 && text[used] == '\0')
-	{
-		*lsn = (uint64_t) high << 32 | low;
-		return true;
-	}
-	return tide_parse_u64(text, strlen(text), lsn);
+	if (slash == NULL)
+		return tide_parse_u64(text, strlen(text), lsn);
+	high = strtoul(text, &end, 16);
+	if (end != slash || end == text || high > UINT32_MAX)
+		return false;
+	low = strtoul(slash + 1, &end, 16);
+	*lsn = (uint64_t) high << 32 | low;
+	return *end == '\0' && end > slash + 1 && low <= UINT32_MAX;
 }
 
 static bool

@@ -95,7 +95,8 @@ read_relation(Described *described, TideCursor payload)
 	assert_in_range(relation.name.len, 1, sizeof(name) - 1);
 	memcpy(name, relation.name.data, relation.name.len);
 	name[relation.name.len] = '\0';
-	assert_int_equal(sscanf(name, "v%d", &version), 1);
+	assert_int_equal(name[0], 'v');
+	version = (int) strtol(name + 1, NULL, 10);
 	assert_int_equal(relation.n_columns, 1 + version % 3);
 	while (relation.n_columns-- > 0)
 		assert_true(tide_read_column(&relation.columns, &column));

@@ -257,11 +257,13 @@ BEGIN
 	LOOP
 		IF pub.member AND pub.name IS DISTINCT FROM wanted THEN
 			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub.name, tbl);
-		ELSIF pub.name = wanted THEN
+		END IF;
+		-- Both, as soon as one is needed: a stream that reads from before a publication was made can't name it.
+		IF wanted IS NOT NULL THEN
 			PERFORM tide._publication_make(pub.name, pub.publish);
-			IF NOT pub.member THEN
-				EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub.name, tbl);
-			END IF;
+		END IF;
+		IF pub.name = wanted AND NOT pub.member THEN
+			EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub.name, tbl);
 		END IF;
 	END LOOP;
 END;

@@ -274,6 +274,8 @@ begin(TideLink *link, TideError *err)
 	const char *values[5] = {NULL, NULL, lsn, system_id, timeline};
 	uint64_t position;
 
+	/* The origin may have transactions that are waited for: that is no reason to be called unready. */
+	tide_pipeline_opened(link->pipeline);
 	if (!link->transport->reserve(link, &position, err))
 		return false;
 	tide_lsn_format(position, lsn);

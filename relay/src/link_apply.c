@@ -168,7 +168,7 @@ count_applied(TideApply *apply)
 {
 	const Applied *applied = &apply->applied;
 
-	tide_count(apply->metrics, TIDE_ROWS_APPLIED, applied->changes);
+	tide_count(apply->metrics, TIDE_ROWS_APPLIED, applied->changes - applied->kept);
 	tide_count(apply->metrics, TIDE_ROW_TRANSACTIONS, applied->transactions);
 	tide_count(apply->metrics, TIDE_ROWS_KEPT, applied->kept);
 	tide_count(apply->metrics, TIDE_ROWS_SKIPPED, applied->skipped);

@@ -142,6 +142,13 @@ note_failure(Worker *worker, const TideTable *table, const TideError *err)
 	pthread_mutex_unlock(&copy->lock);
 }
 
+/* Deadlocks; and somebody was faster to store a row where there was none: then rows are merged. */
+static bool
+may_pass(const TideError *err)
+{
+	return err->class == TIDE_ERR_THROTTLED || strcmp(err->code, "23505") == 0;
+}
+
 static void
 copy_one(Worker *worker, const TideTable *table)
 {
@@ -159,7 +166,7 @@ copy_one(Worker *worker, const TideTable *table)
 					 (long long) atomic_load(&worker->copier.bytes));
 			return;
 		}
-		if (err.class != TIDE_ERR_THROTTLED || n == TABLE_TRIES ||
+		if (!may_pass(&err) || n == TABLE_TRIES ||
 			!tide_stop_sleep(worker->copy->stop, TABLE_PAUSE_MS))
 			break;
 	}
@@ -227,15 +234,14 @@ report(Copy *copy, const TideTable *table, int64_t rows, int64_t bytes, TideErro
 	char rows_done[24];
 	char bytes_done[24];
 	char rows_total[24];
-	const char *values[7] = {NULL,		table->schema, table->name, NULL,
-							 rows_done, bytes_done,	   rows_total};
-	const char *args[7] = {NULL, NULL, values[1], values[2], rows_done, bytes_done, rows_total};
+	const char *values[7] = {NULL,		NULL,		table->schema, table->name,
+							 rows_done, bytes_done, rows_total};
 
 	snprintf(rows_done, sizeof(rows_done), "%lld", (long long) rows);
 	snprintf(bytes_done, sizeof(bytes_done), "%lld", (long long) bytes);
 	snprintf(rows_total, sizeof(rows_total), "%lld", (long long) table->rows_estimate);
-	return tide_link_exec(copy->link, copy->link->reports, tide_q_relay_link_copying, 7, args, NULL,
-						  err);
+	return tide_link_exec(copy->link, copy->link->reports, tide_q_relay_link_copying, 7, values,
+						  NULL, err);
 }
 
 static bool
@@ -342,6 +348,7 @@ run_copy(Copy *copy, TideError *err)
 	TideLink *link = copy->link;
 	char lsn[TIDE_LSN_TEXT];
 
+	tide_pipeline_opened(link->pipeline);
 	if (!get_snapshot(copy, err))
 		return false;
 	tide_lsn_format(copy->slot.position, lsn);

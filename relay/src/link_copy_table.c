@@ -71,8 +71,7 @@ open_copier(TideCopier *copier, TideError *err)
 		if (!tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, copier->stop, &copier->here,
 						  err) ||
 			!tide_pg_exec(copier->here, tide_q_copy_session, 0, NULL, NULL, err) ||
-			!tide_pg_prepare(copier->here, tide_q_copy_in, err) ||
-			!tide_pg_prepare(copier->here, tide_q_copy_merge, err))
+			!tide_pg_prepare(copier->here, tide_q_copy_in, err))
 			return false;
 	}
 	if (copier->there != NULL)
@@ -251,9 +250,10 @@ begin_table(Flow *flow, TideError *err)
 		return false;
 	merge = strcmp(PQgetvalue(res, 0, 0), "merge") == 0;
 	PQclear(res);
-	if (merge)
-		flow->merge = tide_row_frames_new(flow->copier, flow->table, err);
-	return !merge || flow->merge != NULL;
+	if (!merge)
+		return true;
+	flow->merge = tide_row_frames_new(flow->copier, flow->table, err);
+	return flow->merge != NULL && tide_pg_prepare(flow->copier->here, tide_q_copy_merge, err);
 }
 
 static bool

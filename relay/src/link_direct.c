@@ -7,7 +7,9 @@
  *
  * The slot is confirmed only up to what is durable here, so it never is ahead
  * of the position.  If it is, this database went back in time (a backup was
- * restored) and what lies between is gone from the origin's WAL.
+ * restored) and what lies between is gone from the origin's WAL.  If the
+ * origin's WAL ends before the position, the origin did, and what was taken from
+ * there meanwhile is no more.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,7 @@ typedef struct Slot
 	char plugin[64];
 	char wal_status[16];
 	uint64_t confirmed;
+	uint64_t wal_end; /* of the server, just now */
 } Slot;
 
 static bool
@@ -55,6 +58,7 @@ look_at_slot(TideLink *link, Slot *slot, TideError *err)
 		snprintf(slot->plugin, sizeof(slot->plugin), "%s", PQgetvalue(res, 0, 1));
 		snprintf(slot->wal_status, sizeof(slot->wal_status), "%s", PQgetvalue(res, 0, 2));
 		slot->confirmed = tide_pg_lsn(res, 0, 3);
+		slot->wal_end = tide_pg_lsn(res, 0, 4) + (uint64_t) tide_pg_int64(res, 0, 5);
 		tide_gauge(&link->pipeline->metrics, TIDE_G_SLOT_RETAINED, tide_pg_int64(res, 0, 5));
 	}
 	PQclear(res);
@@ -139,10 +143,12 @@ direct_check(TideLink *link, char *gap, size_t gap_size, TideError *err)
 {
 	char confirmed[TIDE_LSN_TEXT];
 	char position[TIDE_LSN_TEXT];
+	char wal_end[TIDE_LSN_TEXT];
 	Slot slot;
 
 	if (!look_at_slot(link, &slot, err))
 		return false;
+	tide_lsn_format(slot.wal_end, wal_end);
 	tide_lsn_format(slot.confirmed, confirmed);
 	tide_lsn_format(link->spec.position, position);
 	if (!slot.exists)
@@ -162,6 +168,10 @@ direct_check(TideLink *link, char *gap, size_t gap_size, TideError *err)
 	else if (slot.confirmed > link->spec.position)
 		snprintf(gap, gap_size, "this database went back in time: it is at %s, slot \"%s\" at %s",
 				 position, link->spec.slot, confirmed);
+	else if (slot.wal_end < link->spec.position)
+		snprintf(gap, gap_size,
+				 "the server went back in time: it is at %s, rows were taken up to %s", wal_end,
+				 position);
 	return true;
 }
 

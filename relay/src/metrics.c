@@ -26,38 +26,54 @@ static const int64_t bucket_bounds[] = {
 _Static_assert(N_ELEMENTS(bucket_bounds) == TIDE_HISTOGRAM_BUCKETS,
 			   "one bound for each bucket but the last");
 
+/* Which pipelines have a family: events and rows are counted apart. */
+typedef enum Kind
+{
+	OF_EVENTS = 1, /* directions outbox, inbox and handler */
+	OF_ROWS = 2,   /* link and rows */
+	OF_ALL = OF_EVENTS | OF_ROWS
+} Kind;
+
 static const struct
 {
 	const char *name;
 	const char *help;
+	Kind kind;
 } counter_families[TIDE_N_COUNTERS] = {
-	[TIDE_EVENTS_READ] = {"events_read_total", "Events taken from the source."},
-	[TIDE_EVENTS_DELIVERED] = {"events_delivered_total", "Events stored at the sink."},
-	[TIDE_EVENTS_DEDUPLICATED] = {"events_deduplicated_total", "Events that the sink already had."},
+	[TIDE_EVENTS_READ] = {"events_read_total", "Events taken from the source.", OF_EVENTS},
+	[TIDE_EVENTS_DELIVERED] = {"events_delivered_total", "Events stored at the sink.", OF_EVENTS},
+	[TIDE_EVENTS_DEDUPLICATED] = {"events_deduplicated_total", "Events that the sink already had.",
+								  OF_EVENTS},
 	[TIDE_EVENTS_ECHOED] = {"events_echoed_total",
-							"Events of this region's own making that came back and were dropped."},
+							"Events of this region's own making that came back and were dropped.",
+							OF_EVENTS},
 	[TIDE_EVENTS_FAILED] = {"events_failed_total",
-							"Events that went to the dead letters; of a handler, failed attempts."},
+							"Events that went to the dead letters; of a handler, failed attempts.",
+							OF_EVENTS},
 	[TIDE_EVENTS_RESENT] =
 		{"events_resent_total",
-		 "Events that the broker accepted, the destination missed, and the relay sent again."},
+		 "Events that the broker accepted, the destination missed, and the relay sent again.",
+		 OF_EVENTS},
 	[TIDE_EVENTS_CONFIRMED] = {"events_confirmed_total",
-							   "Events known to be committed at the destination."},
-	[TIDE_BATCHES] = {"batches_total", "Batches delivered."},
-	[TIDE_BYTES] = {"bytes_total", "Payload bytes delivered."},
-	[TIDE_RETRIES] = {"retries_total", "Times the pipeline failed and started again."},
-	[TIDE_ROWS_APPLIED] = {"rows_applied_total", "Changes of rows that were written here."},
+							   "Events known to be committed at the destination.", OF_EVENTS},
+	[TIDE_BATCHES] = {"batches_total", "Batches delivered.", OF_EVENTS},
+	[TIDE_BYTES] = {"bytes_total", "Payload bytes delivered.", OF_EVENTS},
+	[TIDE_RETRIES] = {"retries_total", "Times the pipeline failed and started again.", OF_ALL},
+	[TIDE_ROWS_APPLIED] = {"rows_applied_total", "Changes of rows that were written here.",
+						   OF_ROWS},
 	[TIDE_ROWS_KEPT] = {"rows_kept_total",
-						"Changes that lost against the row that was here, or came again."},
+						"Changes that lost against the row that was here, or came again.", OF_ROWS},
 	[TIDE_ROWS_SKIPPED] = {"rows_skipped_total",
-						   "Changes of tables that are not taken here, or are in their copy."},
-	[TIDE_ROWS_PARKED] = {"rows_parked_total", "Changes that could not be applied."},
-	[TIDE_ROW_TRANSACTIONS] = {"row_transactions_total", "Transactions of the origin applied."},
-	[TIDE_ROW_BYTES_RAW] = {"row_bytes_raw_total", "Bytes of changes before compression."},
-	[TIDE_ROW_BYTES_WIRE] = {"row_bytes_wire_total", "Bytes of frames as they travelled."},
-	[TIDE_ROWS_COPIED] = {"rows_copied_total", "Rows that first copies brought."},
-	[TIDE_BYTES_COPIED] = {"bytes_copied_total", "Bytes that first copies brought."},
-	[TIDE_RESYNCS] = {"resyncs_total", "Times all rows had to be copied again."},
+						   "Changes of tables that are not taken here, or are in their copy.",
+						   OF_ROWS},
+	[TIDE_ROWS_PARKED] = {"rows_parked_total", "Changes that could not be applied.", OF_ROWS},
+	[TIDE_ROW_TRANSACTIONS] = {"row_transactions_total", "Transactions of the origin applied.",
+							   OF_ROWS},
+	[TIDE_ROW_BYTES_RAW] = {"row_bytes_raw_total", "Bytes of changes before compression.", OF_ROWS},
+	[TIDE_ROW_BYTES_WIRE] = {"row_bytes_wire_total", "Bytes of frames as they travelled.", OF_ROWS},
+	[TIDE_ROWS_COPIED] = {"rows_copied_total", "Rows that first copies brought.", OF_ROWS},
+	[TIDE_BYTES_COPIED] = {"bytes_copied_total", "Bytes that first copies brought.", OF_ROWS},
+	[TIDE_RESYNCS] = {"resyncs_total", "Times all rows had to be copied again.", OF_ROWS},
 };
 
 typedef enum GaugeUnit
@@ -73,25 +89,26 @@ static const struct
 	const char *help;
 	TideGauge gauge;
 	GaugeUnit unit;
+	Kind kind;
 } gauge_families[] = {
 	{"oldest_unsent_age_seconds",
 	 "Age of the oldest event that is not delivered yet; 0 if there is none.",
-	 TIDE_G_OLDEST_UNSENT_US, UNIT_MICROSECONDS},
+	 TIDE_G_OLDEST_UNSENT_US, UNIT_MICROSECONDS, OF_EVENTS},
 	{"unconfirmed_events", "Events that a broker accepted and no destination confirmed yet.",
-	 TIDE_G_UNCONFIRMED, UNIT_PLAIN},
+	 TIDE_G_UNCONFIRMED, UNIT_PLAIN, OF_EVENTS},
 	{"in_flight_events", "Events handed to the sink and not accepted yet.", TIDE_G_IN_FLIGHT,
-	 UNIT_PLAIN},
+	 UNIT_PLAIN, OF_EVENTS},
 	{"last_delivery_timestamp_seconds",
 	 "When an event was last delivered, in seconds since 1970; 0: not since the start.",
-	 TIDE_G_LAST_DELIVERY_US, UNIT_MICROSECONDS},
+	 TIDE_G_LAST_DELIVERY_US, UNIT_MICROSECONDS, OF_ALL},
 	{"row_lag_seconds", "How far behind its origin a link is, by heartbeats.", TIDE_G_LAG_US,
-	 UNIT_MICROSECONDS},
+	 UNIT_MICROSECONDS, OF_ROWS},
 	{"row_lag_bytes", "The origin's WAL that a link has not applied yet.", TIDE_G_LAG_BYTES,
-	 UNIT_PLAIN},
+	 UNIT_PLAIN, OF_ROWS},
 	{"slot_retained_bytes", "WAL that the origin keeps for a link's slot.", TIDE_G_SLOT_RETAINED,
-	 UNIT_PLAIN},
+	 UNIT_PLAIN, OF_ROWS},
 	{"copy_tables", "Tables that wait for their first copy or are in it.", TIDE_G_COPY_TABLES,
-	 UNIT_PLAIN},
+	 UNIT_PLAIN, OF_ROWS},
 };
 
 /* Those of tide.pipelines.  All are shown, so that no series comes and goes. */
@@ -163,6 +180,15 @@ begin_sample(FILE *out, const char *name, const TideMetricsEntry *entry)
 	write_label(out, "direction", entry->direction);
 }
 
+static bool
+concerns(const TideMetricsEntry *entry, Kind kind)
+{
+	const char *direction = entry->direction != NULL ? entry->direction : "";
+	bool rows = strcmp(direction, "link") == 0 || strcmp(direction, "rows") == 0;
+
+	return (kind & (rows ? OF_ROWS : OF_EVENTS)) != 0;
+}
+
 static void
 write_counters(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
 {
@@ -171,6 +197,8 @@ write_counters(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
 		write_family_head(out, counter_families[c].name, "counter", counter_families[c].help);
 		for (size_t i = 0; i < n_entries; i++)
 		{
+			if (!concerns(&entries[i], counter_families[c].kind))
+				continue;
 			begin_sample(out, counter_families[c].name, &entries[i]);
 			fprintf(out, "} %" PRIu64 "\n",
 					atomic_load_explicit(&entries[i].metrics->counters[c], memory_order_relaxed));
@@ -189,6 +217,8 @@ write_gauges(FILE *out, const TideMetricsEntry *entries, size_t n_entries)
 			int64_t value = atomic_load_explicit(
 				&entries[i].metrics->gauges[gauge_families[g].gauge], memory_order_relaxed);
 
+			if (!concerns(&entries[i], gauge_families[g].kind))
+				continue;
 			begin_sample(out, gauge_families[g].name, &entries[i]);
 			fputs("} ", out);
 			if (gauge_families[g].unit == UNIT_MICROSECONDS)

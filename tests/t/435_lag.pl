@@ -86,7 +86,7 @@ ok(defined $share{$_}{p50} && defined $share{$_}{p99}, "... $_ has a median and 
 my $lag = wait_until(
 	sub {
 		my $metrics = $mesh->relay('eu')->metrics;
-		my @lag = map { $metrics->{$_} } grep { /^pg_tide_link_lag_seconds\{.*us-east/ } keys %$metrics;
+		my @lag = map { $metrics->{$_} } grep { /^pg_tide_row_lag_seconds\{.*us-east/ } keys %$metrics;
 		return @lag && $lag[0] < 3;
 	},
 	30,

@@ -67,6 +67,33 @@ shows_numbers(void **state)
 	free(text);
 }
 
+/* Rows have families of their own; what both have is shown of both. */
+static void
+rows_and_events(void **state)
+{
+	const TideMetricsEntry entries[] = {
+		{"us-orders", "outbox", "running", true, &first},
+		{"link:us-east", "link", "running", true, &second},
+	};
+	char *text;
+
+	(void) state;
+	tide_count(&second, TIDE_ROWS_APPLIED, 5);
+	tide_count(&second, TIDE_RETRIES, 2);
+	tide_gauge(&second, TIDE_G_LAG_US, 250000);
+	text = expose(entries, 2);
+
+#define LINK "pipeline=\"link:us-east\",direction=\"link\""
+	assert_contains(text, "pg_tide_rows_applied_total{" LINK "} 5\n");
+	assert_contains(text, "pg_tide_row_lag_seconds{" LINK "} 0.250000\n");
+	assert_contains(text, "pg_tide_retries_total{" LINK "} 2\n");
+	assert_lacks(text, "pg_tide_events_read_total{" LINK);
+	assert_lacks(text, "pg_tide_rows_applied_total{" FIRST);
+	assert_lacks(text, "pg_tide_row_lag_seconds{" FIRST);
+	assert_contains(text, "pg_tide_events_read_total{" FIRST);
+	free(text);
+}
+
 /* Buckets are cumulative, and a value on a bound belongs below it. */
 static void
 histograms(void **state)
@@ -148,6 +175,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(shows_numbers),
+		cmocka_unit_test(rows_and_events),
 		cmocka_unit_test(histograms),
 		cmocka_unit_test(is_well_formed),
 		cmocka_unit_test(works_without_pipelines),

@@ -9,15 +9,6 @@
  * number of times, copy_end.  A relay that is killed leaves nothing of it.
  */
 
-/* Types whose values are written alike in COPY data are one family. */
-CREATE FUNCTION tide._type_family(type text) RETURNS text
-LANGUAGE sql IMMUTABLE STRICT
-SET search_path = pg_catalog, pg_temp
-AS $$
-	SELECT CASE WHEN plain IN ('character varying', 'text', 'character') THEN 'text' ELSE plain END
-	FROM (SELECT regexp_replace(type, '\([0-9,-]+\)', '') AS plain) t
-$$;
-
 CREATE FUNCTION tide.copy_begin(pipeline text, epoch bigint, schema_name text, table_name text,
 								snapshot_lsn pg_lsn, columns text[], types text[]) RETURNS text
 LANGUAGE c VOLATILE STRICT
@@ -53,7 +44,6 @@ BEGIN
 END;
 $$;
 
-REVOKE ALL ON FUNCTION tide._type_family(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tide.copy_begin(text, bigint, text, text, pg_lsn, text[], text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tide.copy_in(text, bigint, text, text, text[], text, bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tide.copy_end(text, bigint, text, text, pg_lsn, bigint, bigint) FROM PUBLIC;

@@ -45,16 +45,6 @@
 PG_FUNCTION_INFO_V1(tide_sql_apply);
 PG_FUNCTION_INFO_V1(tide_sql_apply_flushed);
 
-/* What one call works with besides TideApply. */
-typedef struct Frame
-{
-	TideFrameHeader header;
-	TideCursor records;
-	TideProgress progress;
-	TideProgressStep step;
-	TideOpenTransaction *transaction;
-} Frame;
-
 static bool applying = false; /* a trigger must not call tide.apply again */
 
 /* ---- messages ---- */
@@ -85,9 +75,8 @@ add_context(void *arg)
 
 /* ---- identity ---- */
 
-/* As whom the following runs; InvalidOid: as the caller again. */
-static void
-act_as(TideApply *apply, Oid role)
+void
+tide_apply_act_as(TideApply *apply, Oid role)
 {
 	if (apply->acting == role)
 		return;
@@ -97,218 +86,6 @@ act_as(TideApply *apply, Oid role)
 	else
 		SetUserIdAndSecContext(role, apply->sec_context | SECURITY_RESTRICTED_OPERATION |
 										 SECURITY_LOCAL_USERID_CHANGE);
-}
-
-/* ---- relations ---- */
-
-static TideFrameRelation *
-find_relation(TideApply *apply, uint32 relid)
-{
-	if (apply->last != NULL && apply->last->relid == relid)
-		return apply->last;
-	apply->last = apply->relations == NULL ? NULL
-										   : hash_search(apply->relations, &relid, HASH_FIND, NULL);
-	if (apply->last == NULL)
-		tide_apply_malformed("a change of a relation that was not described");
-	return apply->last;
-}
-
-static void
-define_relation(TideApply *apply, TideCursor payload)
-{
-	TideCursor record = payload;
-	uint32 relid = tide_read_u32(&payload);
-	TideFrameRelation *relation;
-	bool found;
-
-	if (apply->relations == NULL)
-	{
-		HASHCTL ctl = {.keysize = sizeof(uint32),
-					   .entrysize = sizeof(TideFrameRelation),
-					   .hcxt = apply->context};
-
-		apply->relations = hash_create("pg_tide relations of a frame", 16, &ctl,
-									   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	relation = hash_search(apply->relations, &relid, HASH_ENTER, &found);
-	relation->record = record;
-	relation->mapped = false;
-	relation->map = NULL;
-	relation->target = NULL;
-	apply->last = NULL;
-}
-
-/* The table for the relation's changes; NULL: they are skipped. */
-static TideTarget *
-find_target(TideApply *apply, TideFrameRelation *relation)
-{
-	TideMap *map = relation->map;
-
-	if (!relation->mapped)
-	{
-		act_as(apply, InvalidOid);
-		map = relation->map = tide_map_find(apply, relation->record);
-		relation->mapped = true;
-	}
-	if (map == NULL || (!apply->copying && (map->copying || apply->commit_lsn < map->copied)))
-		return NULL;
-	for (TideTarget *target = apply->targets; relation->target == NULL && target != NULL;
-		 target = target->next)
-	{
-		if (target->map == map)
-			relation->target = target;
-	}
-	if (relation->target == NULL)
-	{
-		act_as(apply, InvalidOid);
-		relation->target = tide_target_open(apply, map);
-	}
-	return relation->target;
-}
-
-/* ---- records ---- */
-
-static const char *
-operation_name(char type)
-{
-	switch (type)
-	{
-		case 'I':
-			return "insert";
-		case 'U':
-			return "update";
-		case 'D':
-			return "delete";
-		default:
-			return "truncate";
-	}
-}
-
-static void
-count_outcome(TideApply *apply, TideOutcome outcome)
-{
-	apply->changes++;
-	if (outcome == TIDE_OUTCOME_KEPT)
-		apply->kept++;
-}
-
-static void
-apply_change(TideApply *apply, char type, TideCursor payload)
-{
-	TideFrameRelation *relation = find_relation(apply, tide_read_u32(&payload));
-	TideTarget *target;
-
-	apply->operation = operation_name(type);
-	target = find_target(apply, relation);
-	if (target == NULL)
-		apply->skipped++;
-	else
-	{
-		act_as(apply, target->owner);
-		count_outcome(apply, tide_row_apply(apply, target, type, payload));
-	}
-	apply->operation = NULL;
-}
-
-static void
-begin_transaction(TideApply *apply, Frame *frame, TideCursor payload)
-{
-	TideOpenTransaction *transaction = frame->transaction;
-	uint64 commit_lsn = tide_read_u64(&payload);
-	int64 commit_us = (int64) tide_read_u64(&payload);
-	uint32 xid = tide_read_u32(&payload);
-
-	if (payload.bad)
-		tide_apply_malformed("the beginning of a transaction");
-	if (transaction->open)
-	{
-		/* An open frame's first record repeats it. */
-		if (transaction->commit_lsn != commit_lsn || transaction->xid != xid)
-			tide_apply_malformed("a transaction begins inside another");
-		return;
-	}
-	transaction->open = true;
-	transaction->skipped = commit_lsn < frame->progress.position;
-	transaction->commit_lsn = apply->commit_lsn = commit_lsn;
-	transaction->commit_us = commit_us;
-	transaction->xid = xid;
-}
-
-static void
-end_transaction(TideApply *apply, Frame *frame, TideCursor payload)
-{
-	TideOpenTransaction *transaction = frame->transaction;
-
-	if (!transaction->open)
-		tide_apply_malformed("a transaction ends that did not begin");
-	(void) tide_read_u64(&payload); /* the frame's end says it for all of them */
-	if (payload.bad)
-		tide_apply_malformed("the end of a transaction");
-	if (!transaction->skipped)
-	{
-		apply->transactions++;
-		frame->step.commit_at = transaction->commit_us - TIDE_EPOCH_OFFSET_US;
-	}
-	transaction->open = false;
-}
-
-static void
-note_heartbeat(Frame *frame, TideCursor payload)
-{
-	int64 source_us = (int64) tide_read_u64(&payload);
-
-	if (payload.bad)
-		tide_apply_malformed("a heartbeat");
-	frame->step.heartbeat_at = source_us - TIDE_EPOCH_OFFSET_US;
-}
-
-static void
-apply_record(TideApply *apply, Frame *frame, const TideRecord *record)
-{
-	bool inside = frame->transaction->open;
-
-	switch (record->type)
-	{
-		case 'R':
-			define_relation(apply, record->payload);
-			return;
-		case 'B':
-			begin_transaction(apply, frame, record->payload);
-			return;
-		case 'C':
-			end_transaction(apply, frame, record->payload);
-			return;
-		case 'I':
-		case 'U':
-		case 'D':
-		case 'H':
-			break;
-		default:
-			tide_apply_malformed("a record of a kind that is not known here");
-	}
-	if (!inside)
-		tide_apply_malformed("a change outside of a transaction");
-	if (frame->transaction->skipped)
-		apply->skipped += record->type != 'H';
-	else if (record->type == 'H')
-		note_heartbeat(frame, record->payload);
-	else
-		apply_change(apply, record->type, record->payload);
-}
-
-static void
-apply_records(TideApply *apply, Frame *frame)
-{
-	TideCursor records = frame->records;
-	TideRecord record;
-
-	while (tide_record_next(&records, &record))
-	{
-		CHECK_FOR_INTERRUPTS();
-		apply_record(apply, frame, &record);
-	}
-	if (records.bad || records.at != records.end)
-		tide_apply_malformed("a record is longer than the frame");
 }
 
 /* ---- frames ---- */
@@ -329,18 +106,24 @@ tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, Ti
 	tide_cursor_init(records, raw, header->raw_len);
 }
 
-/* Is it from where the link's rows come from, and does it follow what is here? */
-static void
-check_frame(TideApply *apply, Frame *frame)
+void
+tide_apply_check_region(const TideApply *apply, const TideFrameHeader *header)
 {
-	const TideFrameHeader *header = &frame->header;
-	const TideProgress *progress = &frame->progress;
-
 	if (header->origin_len != strlen(apply->link->region) ||
 		memcmp(header->origin, apply->link->region, header->origin_len) != 0)
 		ereport(ERROR, (errcode(ERRCODE_TIDE_OTHER_ORIGIN),
 						errmsg("the frame is of region \"%.*s\", the link's is \"%s\"",
 							   (int) header->origin_len, header->origin, apply->link->region)));
+}
+
+/* Is it from where the link's rows come from, and does it follow what is here? */
+static void
+check_frame(TideApply *apply, TideApplyFrame *frame)
+{
+	const TideFrameHeader *header = &frame->header;
+	const TideProgress *progress = &frame->progress;
+
+	tide_apply_check_region(apply, header);
 	if (header->system_id != progress->system_id || header->timeline != progress->timeline)
 		ereport(
 			ERROR,
@@ -362,7 +145,7 @@ check_frame(TideApply *apply, Frame *frame)
 
 /* Does the frame go on where the call before in this transaction ended? */
 static void
-check_continuity(const Frame *frame)
+check_continuity(const TideApplyFrame *frame)
 {
 	bool continues = (frame->header.flags & TIDE_FRAME_CONTINUES) != 0;
 
@@ -379,7 +162,7 @@ check_continuity(const Frame *frame)
 }
 
 static void
-check_end(const Frame *frame)
+check_end(const TideApplyFrame *frame)
 {
 	bool open = (frame->header.flags & TIDE_FRAME_OPEN) != 0;
 
@@ -390,14 +173,14 @@ check_end(const Frame *frame)
 }
 
 static void
-save_progress(TideApply *apply, Frame *frame)
+save_progress(TideApply *apply, TideApplyFrame *frame)
 {
 	TideProgressStep *step = &frame->step;
 
 	step->position = Max(frame->progress.position, frame->header.end);
 	step->source_end = frame->header.wal_end;
-	step->transactions = apply->transactions;
-	step->changes = frame->transaction->changes + apply->changes;
+	step->transactions = apply->counts.transactions;
+	step->changes = frame->transaction->changes + apply->counts.changes;
 	if ((frame->header.flags & TIDE_FRAME_OPEN) != 0)
 	{
 		frame->transaction->changes = step->changes;
@@ -431,12 +214,15 @@ check_call(FunctionCallInfo fcinfo)
 }
 
 void
-tide_apply_begin(TideApply *apply)
+tide_apply_begin(TideApply *apply, FunctionCallInfo fcinfo)
 {
+	check_call(fcinfo);
 	memset(apply, 0, sizeof(*apply));
 	GetUserIdAndSecContext(&apply->caller, &apply->sec_context);
+	apply->rights_of = apply->caller;
 	apply->context = AllocSetContextCreate(CurrentMemoryContext, "pg_tide apply",
 										   ALLOCSET_DEFAULT_SIZES);
+	apply->target_context = apply->context;
 	apply->row_context = AllocSetContextCreate(apply->context, "pg_tide row",
 											   ALLOCSET_DEFAULT_SIZES);
 }
@@ -478,7 +264,7 @@ tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void
 	}
 	PG_END_TRY();
 	error_context_stack = context.previous;
-	act_as(apply, InvalidOid);
+	tide_apply_act_as(apply, InvalidOid);
 	AtEOXact_GUC(false, guc_level);
 	if (apply->max_clock > 0)
 		tide_stamp_seen(apply->max_clock);
@@ -487,22 +273,22 @@ tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void
 static void
 apply_frame(TideApply *apply, void *arg)
 {
-	Frame *frame = arg;
+	TideApplyFrame *frame = arg;
 
-	apply->commit_lsn = frame->transaction->commit_lsn;
-	apply_records(apply, frame);
+	tide_apply_records(apply, frame);
 	check_end(frame);
 }
 
 static Datum
-make_result(FunctionCallInfo fcinfo, const TideApply *apply, const Frame *frame)
+make_result(FunctionCallInfo fcinfo, const TideApply *apply, const TideApplyFrame *frame)
 {
 	TupleDesc desc;
 	XLogRecPtr flushed = tide_session_flushed(apply->link, &frame->progress);
-	Datum values[] = {LSNGetDatum(frame->step.position),  LSNGetDatum(flushed),
-					  Int64GetDatum(apply->transactions), Int64GetDatum(apply->changes),
-					  Int64GetDatum(apply->kept),		  Int64GetDatum(apply->skipped),
-					  Int64GetDatum(apply->parked)};
+	const TideCounts *counts = &apply->counts;
+	Datum values[] = {LSNGetDatum(frame->step.position),   LSNGetDatum(flushed),
+					  Int64GetDatum(counts->transactions), Int64GetDatum(counts->changes),
+					  Int64GetDatum(counts->kept),		   Int64GetDatum(counts->skipped),
+					  Int64GetDatum(counts->parked)};
 	bool nulls[lengthof(values)] = {false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -515,10 +301,9 @@ Datum
 tide_sql_apply(PG_FUNCTION_ARGS)
 {
 	TideApply apply;
-	Frame frame = {.transaction = tide_session_transaction()};
+	TideApplyFrame frame = {.transaction = tide_session_transaction()};
 
-	check_call(fcinfo);
-	tide_apply_begin(&apply);
+	tide_apply_begin(&apply, fcinfo);
 	apply.link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
 	apply.here = tide_stamp_region();
 	apply.careful = PG_GETARG_BOOL(3);
@@ -527,6 +312,7 @@ tide_sql_apply(PG_FUNCTION_ARGS)
 	check_frame(&apply, &frame);
 	check_continuity(&frame);
 	tide_session_begin(apply.link);
+	tide_parked_load(&apply);
 	tide_apply_run(&apply, apply_frame, &frame);
 	save_progress(&apply, &frame);
 	MemoryContextDelete(apply.context);

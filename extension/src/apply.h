@@ -46,6 +46,7 @@ typedef struct TideApplyLink
 {
 	char *pipeline;
 	int pipeline_id;
+	int64 epoch;
 	int id;
 	char *region;  /* where its rows come from */
 	uint32 sender; /* that region's number */
@@ -157,7 +158,8 @@ typedef struct TideMap
 	char *record; /* what it was made of, after relid */
 	size_t record_len;
 	Oid relid;
-	bool valid; /* nothing changed since */
+	bool valid;	  /* nothing changed since */
+	bool checked; /* rights were looked at elsewhere: a partition */
 	bool insert_only;
 	XLogRecPtr copied; /* what committed before is in the copy */
 	bool copying;	   /* there is no copy yet: everything is skipped */
@@ -182,6 +184,15 @@ extern TideMap *tide_map_find(TideApply *apply, TideCursor payload);
 
 /* The index by which rows are found; InvalidOid: none. */
 extern Oid tide_map_key_index(Relation rel);
+
+/* A name of the frame in this server's encoding. */
+extern char *tide_local_name(TideStr str);
+
+/* Is it in tide.replicated_table?  If so, insert_only (may be NULL) is filled in. */
+extern bool tide_map_is_replicated(Oid relid, bool *insert_only);
+
+/* What a target of changes needs. */
+#define TIDE_TARGET_RIGHTS (ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE)
 
 /* May the caller write this table?  Error TD015 if not. */
 extern void tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights);
@@ -237,6 +248,7 @@ struct TideTarget
 	TideTarget *next;
 };
 
+/* In apply->target_context. */
 extern TideTarget *tide_target_open(TideApply *apply, TideMap *map);
 extern void tide_targets_close(TideApply *apply);
 
@@ -262,7 +274,10 @@ typedef enum TideOutcome
 extern TideOutcome
 tide_row_apply(TideApply *apply, TideTarget *target, char type, TideCursor payload);
 
-/* ---- apply.c ---- */
+/* Deletes the rows of a leaf that the link's region wrote last; how many. */
+extern int64 tide_rows_delete_origin(TideApply *apply, TideTarget *target);
+
+/* ---- what a call works with ---- */
 
 /* A relation as the frame's records name it. */
 typedef struct TideFrameRelation
@@ -272,14 +287,37 @@ typedef struct TideFrameRelation
 	TideMap *map; /* NULL: not replicated here */
 	TideTarget *target;
 	TideCursor record; /* payload of the 'R' */
+	TideStr schema;
+	TideStr name;
 } TideFrameRelation;
+
+/* What is counted; undone with what it counts. */
+typedef struct TideCounts
+{
+	int64 transactions;
+	int64 changes;
+	int64 kept;
+	int64 skipped;
+	int64 parked;
+} TideCounts;
+
+/* A change, wherever it comes from. */
+typedef struct TideChange
+{
+	char type; /* 'I', 'U', 'D', 'T' */
+	uint32 relid;
+	TideCursor payload; /* behind relid */
+	TideCursor record;	/* the record's whole payload */
+} TideChange;
 
 struct TideApply
 {
 	const TideApplyLink *link;
-	Oid caller; /* whose rights count */
+	Oid caller;
+	Oid rights_of; /* the role whose rights count: the caller's, or tide_relay's */
 	MemoryContext context;
 	MemoryContext row_context;
+	MemoryContext target_context; /* of the targets that are open */
 	HTAB *relations;
 	TideFrameRelation *last;
 	TideTarget *targets;
@@ -295,25 +333,103 @@ struct TideApply
 	int sec_context;
 	/* for messages */
 	const char *operation;
-	const TideMap *working_on;
+	/* of the transaction that is being applied */
 	uint64 commit_lsn;
-	/* results */
-	int64 transactions;
-	int64 changes;
-	int64 kept;
-	int64 skipped;
-	int64 parked;
+	int64 commit_us;
+	int n_parked; /* 0: nothing is parked for the link */
+	TideCounts counts;
 };
+
+/* What a frame is to tide.apply. */
+typedef struct TideApplyFrame
+{
+	TideFrameHeader header;
+	TideCursor records;
+	TideProgress progress;
+	TideProgressStep step;
+	TideOpenTransaction *transaction;
+} TideApplyFrame;
+
+/* ---- apply_records.c: the records of a frame ---- */
+
+/* Applies them all; fills in frame->step and the counts. */
+extern void tide_apply_records(TideApply *apply, TideApplyFrame *frame);
+
+/* Remembers what an 'R' says. */
+extern void tide_apply_define(TideApply *apply, TideCursor payload);
+extern TideFrameRelation *tide_apply_relation(TideApply *apply, uint32 relid);
+
+/* The table for the relation's changes; NULL: they are skipped. */
+extern TideTarget *tide_apply_target(TideApply *apply, TideFrameRelation *relation);
+extern void tide_apply_forget_targets(TideApply *apply);
+
+/* One change, or an error; one whose row waits is parked. */
+extern void tide_apply_change(TideApply *apply, const TideChange *change);
+
+/* ---- apply_key.c: keys as text ---- */
+
+typedef struct TideKeys
+{
+	char *key; /* of the row as it is after the change, or of the one deleted; NULL: it has none */
+	char *old_key; /* before an update, if the change tells it */
+	bool moved;	   /* the two differ */
+} TideKeys;
+
+extern void
+tide_row_keys(TideApply *apply, TideTarget *target, char type, TideCursor payload, TideKeys *keys);
+
+/* Takes an update that tells the old row apart: into a delete of that, and an insert. */
+extern void
+tide_row_split(TideApply *apply, const TideChange *update, int n_columns, TideChange parts[2]);
+
+/* ---- apply_park.c: what is refused ---- */
+
+typedef struct TideParkedTable TideParkedTable;
+
+/*
+ * Runs work in a subtransaction.  NULL: done.  Else nothing of it remains, and this is why;
+ * in apply->context.  An error that is no fault of the data is raised again.
+ */
+extern ErrorData *
+tide_attempt(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg);
+
+/* The error in one line. */
+extern const char *tide_reason(const ErrorData *error);
+
+/* Makes sure that what is parked for the link is known. */
+extern void tide_parked_load(TideApply *apply);
+extern void tide_parked_undone(TideApply *apply);
+extern void tide_parked_transaction_end(bool committed);
+
+/* NULL: nothing of the relation is parked. */
+extern TideParkedTable *tide_parked_table(TideApply *apply, const TideFrameRelation *relation);
+extern bool tide_parked_whole(const TideParkedTable *table);
+extern bool tide_parked_key(const TideParkedTable *table, const char *key);
+
+/* key NULL: the whole table waits from here on. */
+extern void tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange *change,
+					  const char *key, int code, const char *reason);
+
+/* ---- apply.c ---- */
+
+/* Error TD014: the table can't take the rows. */
+extern _Noreturn void tide_map_refuse_shape(const TideApply *apply, Relation rel, const char *why);
 
 /* Error TD013. */
 extern _Noreturn void tide_apply_malformed(const char *what);
 
-/* Fills in what every call needs; link, here and the rest are the caller's. */
-extern void tide_apply_begin(TideApply *apply);
+/* Checks what every call needs, and fills it in; link, here and the rest are the caller's. */
+extern void tide_apply_begin(TideApply *apply, FunctionCallInfo fcinfo);
+
+/* As whom the following runs, restricted; InvalidOid: as the caller again. */
+extern void tide_apply_act_as(TideApply *apply, Oid role);
 
 /* Reads the whole frame into apply->context. */
 extern void
 tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, TideCursor *records);
+
+/* Error TD012 unless the frame is of the link's region. */
+extern void tide_apply_check_region(const TideApply *apply, const TideFrameHeader *header);
 
 /* Runs work with the settings and rights under which rows are written, and closes all targets. */
 extern void tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg);

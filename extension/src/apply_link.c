@@ -229,7 +229,10 @@ find_link(text *pipeline, int64 epoch, LOCKMODE lock)
 		if (lock != NoLock)
 			LockDatabaseObject(tide_catalog("link"), (Oid) current.id, 0, lock);
 		if (current_valid && read_epoch(current.pipeline_id, &now) && now == epoch)
+		{
+			current.epoch = epoch;
 			return &current;
+		}
 		if (!known)
 			break;
 		known = false; /* the pipeline may have been made anew */

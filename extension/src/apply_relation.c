@@ -119,9 +119,8 @@ read_row(Relation rel, int n_keys, ScanKeyData *keys)
 	return tuple;
 }
 
-/* Is the table in tide.replicated_table? */
-static bool
-read_replicated(TideMap *map)
+bool
+tide_map_is_replicated(Oid relid, bool *insert_only)
 {
 	Relation rel = table_open(tide_catalog("replicated_table"), AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
@@ -131,10 +130,10 @@ read_replicated(TideMap *map)
 
 	replicated_relid = RelationGetRelid(rel);
 	ScanKeyInit(&key, get_attnum(replicated_relid, "relid"), BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(map->relid));
+				ObjectIdGetDatum(relid));
 	tuple = read_row(rel, 1, &key);
-	if (tuple != NULL)
-		map->insert_only = DatumGetBool(
+	if (tuple != NULL && insert_only != NULL)
+		*insert_only = DatumGetBool(
 			heap_getattr(tuple, get_attnum(replicated_relid, "insert_only"), desc, &isnull));
 	table_close(rel, NoLock);
 	return tuple != NULL;
@@ -198,21 +197,21 @@ tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights)
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
 		refuse_target(rel, "it is not a table", "Replicate tables only.");
-	if (pg_class_aclmask(relid, apply->caller, rights, ACLMASK_ALL) != rights)
+	if (pg_class_aclmask(relid, apply->rights_of, rights, ACLMASK_ALL) != rights)
 		refuse_target(
 			rel,
-			psprintf("role \"%s\" lacks rights on it", GetUserNameFromId(apply->caller, false)),
+			psprintf("role \"%s\" lacks rights on it", GetUserNameFromId(apply->rights_of, false)),
 			"tide.table_add() grants them to tide_relay; GRANT SELECT, INSERT, UPDATE, "
 			"DELETE, TRUNCATE on it again.");
-	if (check_enable_rls(relid, apply->caller, true) == RLS_ENABLED)
+	if (check_enable_rls(relid, apply->rights_of, true) == RLS_ENABLED)
 		refuse_target(rel, "row security applies to the role that writes them",
 					  "Disable row security on the table, or use a role with BYPASSRLS.");
 }
 
 /* ---- shapes ---- */
 
-static void
-refuse_shape(const TideApply *apply, Relation rel, const char *why)
+void
+tide_map_refuse_shape(const TideApply *apply, Relation rel, const char *why)
 {
 	ereport(ERROR, (errcode(ERRCODE_TIDE_SHAPE),
 					errmsg("table \"%s.%s\" cannot take the rows of region \"%s\": %s",
@@ -222,9 +221,8 @@ refuse_shape(const TideApply *apply, Relation rel, const char *why)
 							"tide.pending_retry(id) for what waits in tide.pending_changes.")));
 }
 
-/* A name of the frame in this server's encoding. */
-static char *
-local_name(TideStr str)
+char *
+tide_local_name(TideStr str)
 {
 	char *name = pnstrdup(str.data, str.len);
 
@@ -249,18 +247,18 @@ find_column(TupleDesc desc, const char *name, int guess)
 static void
 map_column(const TideApply *apply, TideMap *map, Relation rel, const TideColumn *remote, int n)
 {
-	char *name = local_name(remote->name);
+	char *name = tide_local_name(remote->name);
 	Form_pg_attribute attr = find_column(RelationGetDescr(rel), name, n);
 	TideMapColumn *column = &map->columns[n];
 	const char *why;
 
 	if (attr == NULL)
-		refuse_shape(apply, rel, psprintf("it has no column \"%s\"", name));
+		tide_map_refuse_shape(apply, rel, psprintf("it has no column \"%s\"", name));
 	if (attr->attgenerated != '\0')
 		return; /* computed here */
 	why = tide_type_differs(remote, attr->atttypid, attr->atttypmod);
 	if (why != NULL)
-		refuse_shape(apply, rel, psprintf("column \"%s\" has %s", name, why));
+		tide_map_refuse_shape(apply, rel, psprintf("column \"%s\" has %s", name, why));
 	column->attnum = attr->attnum;
 	column->key = remote->key;
 	column->type = attr->atttypid;
@@ -348,7 +346,7 @@ map_key(const TideApply *apply, TideMap *map, Relation rel)
 	if (!OidIsValid(indexid))
 	{
 		if (!map->insert_only)
-			refuse_shape(apply, rel, "it has no primary key or replica identity index");
+			tide_map_refuse_shape(apply, rel, "it has no primary key or replica identity index");
 		return;
 	}
 	index = index_open(indexid, AccessShareLock);
@@ -361,9 +359,9 @@ map_key(const TideApply *apply, TideMap *map, Relation rel)
 		int source = source_of(map, attnum);
 
 		if (source < 0)
-			refuse_shape(apply, rel,
-						 psprintf("the origin does not send column \"%s\" of its key",
-								  get_attname(RelationGetRelid(rel), attnum, false)));
+			tide_map_refuse_shape(apply, rel,
+								  psprintf("the origin does not send column \"%s\" of its key",
+										   get_attname(RelationGetRelid(rel), attnum, false)));
 		map->keys[i] = attnum;
 		map->old_has_key &= map->columns[source].key;
 		map->columns[source].own_key = true;
@@ -393,14 +391,15 @@ new_map(const TideApply *apply, TideCursor record)
 static TideMap *
 make_map(const TideApply *apply, TideCursor record, const TideRelation *relation)
 {
-	RangeVar *name = makeRangeVar(local_name(relation->schema), local_name(relation->name), -1);
+	RangeVar *name = makeRangeVar(tide_local_name(relation->schema),
+								  tide_local_name(relation->name), -1);
 	TideMap *map = new_map(apply, record);
 	Relation rel;
 
 	map->relid = RangeVarGetRelid(name, RowExclusiveLock, true);
 	making = map->relid;
 	making_again = false;
-	if (!OidIsValid(map->relid) || !read_replicated(map))
+	if (!OidIsValid(map->relid) || !tide_map_is_replicated(map->relid, &map->insert_only))
 		return NULL;
 	rel = table_open(map->relid, NoLock);
 	map_columns(apply, map, rel, relation);

@@ -515,3 +515,46 @@ tide_row_apply(TideApply *apply, TideTarget *target, char type, TideCursor paylo
 	forget_row(apply, target);
 	return outcome;
 }
+
+/* Is the row in the leaf's found slot the link's region's? */
+static bool
+is_of_origin(const TideApply *apply, const TideLeaf *leaf)
+{
+	TideStamp stamp;
+
+	return stamp_in(leaf->found, leaf->stamp, &stamp) && stamp.origin == apply->link->sender;
+}
+
+int64
+tide_rows_delete_origin(TideApply *apply, TideTarget *target)
+{
+	TideLeaf *leaf = target->leaves;
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(target->rel, snapshot, 0, NULL);
+	TupleTableSlot *slot = table_slot_create(target->rel, NULL);
+	int64 deleted = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		MemoryContext old = MemoryContextSwitchTo(apply->row_context);
+		TM_FailureData failure;
+
+		CHECK_FOR_INTERRUPTS();
+		ExecCopySlot(leaf->found, slot);
+		if (is_of_origin(apply, leaf) &&
+			table_tuple_lock(target->rel, &slot->tts_tid, snapshot, leaf->found,
+							 GetCurrentCommandId(false), LockTupleExclusive, LockWaitBlock,
+							 TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure) == TM_Ok &&
+			is_of_origin(apply, leaf))
+		{
+			delete_row(target, leaf);
+			deleted++;
+		}
+		MemoryContextSwitchTo(old);
+		forget_row(apply, target);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	return deleted;
+}

@@ -100,9 +100,11 @@ at_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (reached != InvalidXLogRecPtr)
 				remember(reached, XactLastCommitEnd);
+			tide_parked_transaction_end(true);
 			forget_transaction();
 			break;
 		case XACT_EVENT_ABORT:
+			tide_parked_transaction_end(false);
 			forget_transaction();
 			break;
 		default:
@@ -122,6 +124,7 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 		return;
 	reached = InvalidXLogRecPtr;
 	memset(&open_transaction, 0, sizeof(open_transaction));
+	tide_parked_transaction_end(false);
 }
 
 void

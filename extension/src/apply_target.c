@@ -31,8 +31,6 @@
 #include "pg_tide.h"
 #include "compat.h"
 
-#define TARGET_RIGHTS (ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE)
-
 /* ---- leaves ---- */
 
 AttrNumber
@@ -236,11 +234,12 @@ init_routing(TideTarget *target)
 TideTarget *
 tide_target_open(TideApply *apply, TideMap *map)
 {
-	TideTarget *target;
 	Relation rel = table_open(map->relid, RowExclusiveLock);
+	MemoryContext old = MemoryContextSwitchTo(apply->target_context);
+	TideTarget *target = palloc0(sizeof(TideTarget));
 
-	tide_map_check_rights(apply, rel, TARGET_RIGHTS);
-	target = MemoryContextAllocZero(apply->context, sizeof(TideTarget));
+	if (!map->checked)
+		tide_map_check_rights(apply, rel, TIDE_TARGET_RIGHTS);
 	target->map = map;
 	target->rel = rel;
 	target->owner = rel->rd_rel->relowner;
@@ -255,6 +254,7 @@ tide_target_open(TideApply *apply, TideMap *map)
 	}
 	target->next = apply->targets;
 	apply->targets = target;
+	MemoryContextSwitchTo(old);
 	return target;
 }
 

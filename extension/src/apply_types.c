@@ -76,12 +76,20 @@ typmod_loses(Oid type, int32 remote, int32 local)
 	}
 }
 
+/* Strings have one form, whatever their type is called. */
+static Oid
+family_of(Oid type)
+{
+	return type == VARCHAROID || type == BPCHAROID ? TEXTOID : type;
+}
+
 const char *
 tide_type_differs(const TideColumn *remote, Oid local, int32 typmod)
 {
 	Oid base = getBaseType(local);
 
-	if (remote->type_name.len > 0 ? !same_named_type(remote, local) : base != remote->type)
+	if (remote->type_name.len > 0 ? !same_named_type(remote, local)
+								  : family_of(base) != family_of(remote->type))
 	{
 		if (remote->type_name.len > 0)
 			return psprintf("type %s here and \"%.*s.%.*s\" there", format_type_be(local),

@@ -80,6 +80,13 @@
 	((void) (perms), (rte)->updatedCols = (columns))
 #endif
 
+/* 16 can return errors in a node. */
+#if PG_VERSION_NUM >= 160000
+#define tide_parse_type(text, oid, typmod) ((void) parseTypeString((text), (oid), (typmod), NULL))
+#else
+#define tide_parse_type(text, oid, typmod) parseTypeString((text), (oid), (typmod), false)
+#endif
+
 /* 16 gave it a list of result relations. */
 #if PG_VERSION_NUM >= 160000
 #define tide_init_epq(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1, NIL)

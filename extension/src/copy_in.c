@@ -1,280 +1,429 @@
 /*
  * copy_in.c
- *		A table's first copy: making room for it, and storing COPY data.
+ *		A table's first copy: storing what COPY brings from another region.
  *
- * Owns: copy_begin (shape, rights, rows of an earlier copy) and copy_in.  Does not
- * own: reading the rows and the transaction around (relay/src/link_copy.c), merging
- * them with rows that are here (copy_merge, apply.c), what is remembered of the
- * copy (tide.link_table, extension/sql/77_copy.sql).
+ * Owns: copy_begin, copy_in, copy_merge.  Does not own: copy_end (SQL), when and what is
+ * copied (the relay), how rows are merged (apply_row.c).
  *
- * The relay's session may write a table only through here and tide.apply: everything
- * that runs code of the table's owner (triggers, defaults, index expressions) runs as
- * the owner, in a security-restricted operation.
+ * One table's copy is one transaction: copy_begin, then copy_in or copy_merge any
+ * number of times, copy_end.  So a relay that is killed leaves nothing of it.
+ *
+ * Into an empty table rows go by the server's own COPY, in pieces of whole rows.
+ * What is not empty takes them one by one, by the rules of merging.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/copy.h"
-#include "commands/defrem.h"
+#include "executor/executor.h"
 #include "executor/spi.h"
-#include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_node.h"
 #include "parser/parse_relation.h"
+#include "parser/parse_type.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "apply.h"
 #include "inbox.h"
 #include "pg_tide.h"
 #include "compat.h"
 
-/* COPY's binary form: signature, flags, no extension; and its end. */
-static const char binary_header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
-#define BINARY_HEADER_LEN 19
-static const char binary_trailer[] = "\377\377";
-#define BINARY_TRAILER_LEN 2
+PG_FUNCTION_INFO_V1(tide_sql_copy_begin);
+PG_FUNCTION_INFO_V1(tide_sql_copy_in);
+PG_FUNCTION_INFO_V1(tide_sql_copy_merge);
 
-/* What the server's COPY reads; it takes a function without an argument, hence a static. */
-typedef struct CopyPart
+/* What every function of a copy works with. */
+typedef struct Copy
 {
-	const char *data;
-	size_t len;
-} CopyPart;
-
-static CopyPart parts[3];
-
-static int
-read_parts(void *out, int min_read, int max_read)
-{
-	size_t done = 0;
-
-	for (int i = 0; i < (int) lengthof(parts) && done < (size_t) max_read; i++)
-	{
-		size_t take = Min(parts[i].len, (size_t) max_read - done);
-
-		memcpy((char *) out + done, parts[i].data, take);
-		parts[i].data += take;
-		parts[i].len -= take;
-		done += take;
-	}
-	return (int) done;
-}
-
-/* ---- the table ---- */
-
-/* Opens it for writing, if the caller may write it and it is replicated here. */
-static Relation
-open_target(text *schema, text *name, AclMode rights)
-{
-	char *schema_name = text_to_cstring(schema);
-	char *table_name = text_to_cstring(name);
-	Oid namespace = get_namespace_oid(schema_name, true);
-	Oid relid = OidIsValid(namespace) ? get_relname_relid(table_name, namespace) : InvalidOid;
-	TideApply caller = {.caller = GetUserId()};
+	TideApply apply;
+	char *schema;
+	char *table;
 	Relation rel;
+	char **columns;
+	char **types;
+	int n_columns;
+	/* copy_begin */
+	bool merge; /* COPY can't store these rows */
+	/* copy_in */
+	bool binary;
+	bytea *data;
+	int64 rows;
+} Copy;
 
-	if (!OidIsValid(relid))
-		ereport(ERROR, (errcode(ERRCODE_TIDE_SHAPE),
-						errmsg("table \"%s.%s\" does not exist here", schema_name, table_name),
-						errhint("Create it, and add it with tide.table_add().")));
-	rel = table_open(relid, RowExclusiveLock);
-	if (rel->rd_rel->relkind != RELKIND_RELATION &&
-		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		ereport(ERROR, (errcode(ERRCODE_TIDE_SHAPE),
-						errmsg("\"%s.%s\" is not a table here", schema_name, table_name),
-						errhint("Rows are copied into tables only.")));
-	tide_map_check_rights(&caller, rel, rights);
-	return rel;
+/* ---- arguments ---- */
+
+static char **
+text_array(Datum datum, int *n)
+{
+	Datum *values;
+	bool *nulls;
+	char **result;
+
+	deconstruct_array(DatumGetArrayTypeP(datum), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls,
+					  n);
+	result = palloc(sizeof(char *) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		result[i] = nulls[i] ? "" : TextDatumGetCString(values[i]);
+	return result;
 }
 
-/* From here to tide_act_as_self(): as the table's owner, with its ordinary triggers silent. */
 static void
-act_as_table_owner(Relation rel, TideIdentity *self)
+begin_call(Copy *copy, FunctionCallInfo fcinfo)
 {
-	Oid user;
-	int context;
+	memset(copy, 0, sizeof(*copy));
+	tide_apply_begin(&copy->apply, fcinfo);
+	copy->apply.link = tide_link_share(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
+	copy->apply.here = tide_stamp_region();
+	copy->apply.copying = true;
+	tide_session_begin_copy();
+}
 
-	tide_act_as(rel->rd_rel->relowner, "pg_catalog, pg_temp", self);
-	GetUserIdAndSecContext(&user, &context);
-	SetUserIdAndSecContext(user, context | SECURITY_RESTRICTED_OPERATION);
-	(void) set_config_option("session_replication_role", "replica", PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+/* The table of that name, which rows of other regions may be written into. */
+static void
+open_table(Copy *copy, FunctionCallInfo fcinfo)
+{
+	Oid relid;
+
+	copy->schema = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	copy->table = text_to_cstring(PG_GETARG_TEXT_PP(3));
+	relid = RangeVarGetRelid(makeRangeVar(copy->schema, copy->table, -1), RowExclusiveLock, false);
+	copy->rel = table_open(relid, NoLock);
+	if (!tide_map_is_replicated(relid, NULL))
+		ereport(ERROR, (errcode(ERRCODE_TIDE_NO_TARGET),
+						errmsg("table \"%s.%s\" is not replicated here", copy->schema, copy->table),
+						errhint("Add it with tide.table_add().")));
+	tide_map_check_rights(&copy->apply, copy->rel, TIDE_TARGET_RIGHTS);
+}
+
+/* ---- shapes ---- */
+
+static Form_pg_attribute
+find_attribute(Relation rel, const char *name)
+{
+	for (int i = 0; i < rel->rd_att->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(rel->rd_att, i);
+
+		if (!attr->attisdropped && strcmp(NameStr(attr->attname), name) == 0)
+			return attr;
+	}
+	return NULL;
+}
+
+/* The origin's type as text, seen from here; false if there is no such type. */
+static bool
+resolve_type(const char *type, Oid *oid, int32 *typmod)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 1, InvalidOid, NULL, NULL);
+	fcinfo->args[0].value = CStringGetTextDatum(type);
+	fcinfo->args[0].isnull = false;
+	(void) to_regtype(fcinfo);
+	if (fcinfo->isnull)
+		return false;
+	tide_parse_type(type, oid, typmod);
+	return true;
+}
+
+static void
+check_column(Copy *copy, int n)
+{
+	Form_pg_attribute attr = find_attribute(copy->rel, copy->columns[n]);
+	const char *type = copy->types[n];
+	TideColumn remote = {0};
+	Oid oid;
+	const char *why;
+
+	if (attr == NULL)
+		tide_map_refuse_shape(&copy->apply, copy->rel,
+							  psprintf("it has no column \"%s\"", copy->columns[n]));
+	if (attr->attgenerated != '\0')
+	{
+		copy->merge = true; /* COPY can't leave out what was sent */
+		return;
+	}
+	if (!resolve_type(type, &oid, &remote.typmod))
+		tide_map_refuse_shape(&copy->apply, copy->rel,
+							  psprintf("column \"%s\" has type %s there, which does not exist here",
+									   copy->columns[n], type));
+	remote.type = getBaseType(oid);
+	why = tide_type_differs(&remote, attr->atttypid, attr->atttypmod);
+	if (why != NULL)
+		tide_map_refuse_shape(&copy->apply, copy->rel,
+							  psprintf("column \"%s\" has %s", copy->columns[n], why));
+}
+
+static void
+check_columns(TideApply *apply, void *arg)
+{
+	Copy *copy = arg;
+
+	for (int i = 0; i < copy->n_columns; i++)
+		check_column(copy, i);
 }
 
 /* ---- copy_begin ---- */
 
-/* Is it added here, and does every column exist with the same kind of values? */
-static const char shape_query[] =
-	"SELECT CASE WHEN c.name IS NULL THEN 'the table is not added here'"
-	"            WHEN a.attnum IS NULL THEN pg_catalog.format('column \"%s\" does not exist here', c.name)"
-	"            WHEN a.attgenerated <> '' THEN pg_catalog.format('column \"%s\" is generated here', c.name)"
-	"            ELSE pg_catalog.format('column \"%s\" is %s here and %s there', c.name,"
-	"                                   pg_catalog.format_type(a.atttypid, a.atttypmod), c.type) END"
-	"  FROM (SELECT u.name, u.type FROM pg_catalog.unnest($2, $3) u(name, type)"
-	"        UNION ALL SELECT NULL, NULL"
-	"         WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = $1)) c"
-	"  LEFT JOIN pg_catalog.pg_attribute a"
-	"    ON a.attrelid = $1 AND a.attname = c.name AND a.attnum > 0 AND NOT a.attisdropped"
-	" WHERE a.attnum IS NULL OR a.attgenerated <> ''"
-	"    OR tide._type_family(pg_catalog.format_type(a.atttypid, NULL)) <> tide._type_family(c.type)"
-	" LIMIT 1";
-
+/* What was parked of the table is in the copy. */
 static void
-check_shape(Relation rel, Datum columns, Datum types)
+forget_parked(const Copy *copy)
 {
-	Oid arg_types[] = {REGCLASSOID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum args[] = {ObjectIdGetDatum(RelationGetRelid(rel)), columns, types};
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID};
+	Datum values[] = {Int32GetDatum(copy->apply.link->id), CStringGetTextDatum(copy->schema),
+					  CStringGetTextDatum(copy->table)};
 	TideIdentity self;
+	uint64 dropped;
 
 	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
 	SPI_connect();
-	if (SPI_execute_with_args(shape_query, 3, arg_types, args, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "the shape of \"%s\" could not be looked up", RelationGetRelationName(rel));
-	if (SPI_processed > 0)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_TIDE_SHAPE),
-			 errmsg("table \"%s.%s\" can't take the copy: %s",
-					get_namespace_name(RelationGetNamespace(rel)), RelationGetRelationName(rel),
-					SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1)),
-			 errhint(
-				 "Make the tables alike, or add it with tide.table_add(); the copy begins again.")));
+	if (SPI_execute_with_args("DELETE FROM tide.parked_change c WHERE c.link_id = $1"
+							  " AND c.schema_name = $2 AND c.table_name = $3",
+							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "forgetting what was parked failed");
+	dropped = SPI_processed;
 	SPI_finish();
 	tide_act_as_self(&self);
+	if (dropped > 0)
+		ereport(LOG, (errmsg("pg_tide: " UINT64_FORMAT " parked changes of table \"%s.%s\" from "
+							 "region \"%s\" are part of its copy",
+							 dropped, copy->schema, copy->table, copy->apply.link->region)));
 }
 
-static const char *
-qualified_name(Relation rel)
+/* The table, or its partitions. */
+static List *
+leaves_of(Relation rel)
 {
-	return quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-									  RelationGetRelationName(rel));
+	List *result = NIL;
+	List *all;
+	ListCell *cell;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return list_make1_oid(RelationGetRelid(rel));
+	all = find_all_inheritors(RelationGetRelid(rel), RowExclusiveLock, NULL);
+	foreach (cell, all)
+	{
+		if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION)
+			result = lappend_oid(result, lfirst_oid(cell));
+	}
+	return result;
+}
+
+/* What the region wrote before comes again, unless it was deleted there since. */
+static void
+delete_origin(TideApply *apply, void *arg)
+{
+	Copy *copy = arg;
+	List *leaves = leaves_of(copy->rel);
+	ListCell *cell;
+
+	foreach (cell, leaves)
+	{
+		Oid relid = lfirst_oid(cell);
+		TideMap *map = MemoryContextAllocZero(apply->context, sizeof(TideMap));
+		TideTarget *target;
+
+		map->relid = relid;
+		map->checked = true;
+		map->stamp = get_attnum(relid, TIDE_STAMP_COLUMN);
+		target = tide_target_open(apply, map);
+		tide_apply_act_as(apply, copy->rel->rd_rel->relowner);
+		copy->rows += tide_rows_delete_origin(apply, target);
+		tide_apply_act_as(apply, InvalidOid);
+		tide_targets_close(apply);
+	}
 }
 
 static bool
-has_rows(Relation rel)
+is_empty(Relation rel)
 {
-	char *sql = psprintf("SELECT FROM %s LIMIT 1", qualified_name(rel));
+	List *leaves = leaves_of(rel);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ListCell *cell;
+	bool empty = true;
 
-	if (SPI_execute(sql, false, 1) != SPI_OK_SELECT)
-		elog(ERROR, "\"%s\" could not be read", RelationGetRelationName(rel));
-	return SPI_processed > 0;
+	foreach (cell, leaves)
+	{
+		Relation leaf = table_open(lfirst_oid(cell), RowExclusiveLock);
+		TableScanDesc scan = table_beginscan(leaf, snapshot, 0, NULL);
+		TupleTableSlot *slot = table_slot_create(leaf, NULL);
+
+		empty = empty && !table_scan_getnextslot(scan, ForwardScanDirection, slot);
+		ExecDropSingleTupleTableSlot(slot);
+		table_endscan(scan);
+		table_close(leaf, NoLock);
+	}
+	UnregisterSnapshot(snapshot);
+	return empty;
 }
 
-/* What came from there before comes again.  Rows that others wrote last stay. */
-static void
-delete_earlier(Relation rel, uint32 sender)
-{
-	char *sql = psprintf("DELETE FROM %s WHERE tide.stamp_origin(tide_stamp) = %u::bigint",
-						 qualified_name(rel), sender);
-
-	if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "rows of \"%s\" could not be deleted", RelationGetRelationName(rel));
-}
-
-PG_FUNCTION_INFO_V1(tide_sql_copy_begin);
-
-/* (pipeline, epoch, schema_name, table_name, snapshot_lsn, columns text[], types text[]) -> text */
+/*
+ * copy_begin(pipeline text, epoch bigint, schema_name text, table_name text, snapshot_lsn pg_lsn,
+ * columns text[], types text[]): see ARCHITECTURE.md.
+ */
 Datum
 tide_sql_copy_begin(PG_FUNCTION_ARGS)
 {
-	const TideApplyLink *link = tide_link_share(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
-	uint32 sender = link->sender;
-	TideIdentity self;
-	Relation rel;
+	Copy copy;
+	int n_types;
 	bool empty;
 
-	tide_session_begin_copy();
-	rel = open_target(PG_GETARG_TEXT_PP(2), PG_GETARG_TEXT_PP(3),
-					  ACL_SELECT | ACL_INSERT | ACL_UPDATE | ACL_DELETE);
-	check_shape(rel, PG_GETARG_DATUM(5), PG_GETARG_DATUM(6));
-
-	act_as_table_owner(rel, &self);
-	SPI_connect();
-	empty = !has_rows(rel);
+	begin_call(&copy, fcinfo);
+	open_table(&copy, fcinfo);
+	copy.columns = text_array(PG_GETARG_DATUM(5), &copy.n_columns);
+	copy.types = text_array(PG_GETARG_DATUM(6), &n_types);
+	if (n_types != copy.n_columns)
+		ereport(ERROR, (errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
+						errmsg("there are %d columns and %d types", copy.n_columns, n_types)));
+	tide_apply_run(&copy.apply, check_columns, &copy);
+	forget_parked(&copy);
+	empty = is_empty(copy.rel);
 	if (!empty)
-	{
-		delete_earlier(rel, sender);
-		empty = !has_rows(rel);
-	}
-	SPI_finish();
-	tide_act_as_self(&self);
-	table_close(rel, NoLock);
-	PG_RETURN_TEXT_P(cstring_to_text(empty ? "empty" : "merge"));
+		tide_apply_run(&copy.apply, delete_origin, &copy);
+	if (copy.rows > 0)
+		ereport(LOG, (errmsg("pg_tide: deleted " INT64_FORMAT " rows of region \"%s\" from table "
+							 "\"%s.%s\" to copy them again",
+							 copy.rows, copy.apply.link->region, copy.schema, copy.table)));
+	empty = empty || is_empty(copy.rel);
+	table_close(copy.rel, NoLock);
+	PG_RETURN_TEXT_P(cstring_to_text(empty && !copy.merge ? "empty" : "merge"));
 }
 
 /* ---- copy_in ---- */
 
-static List *
-column_names(ArrayType *columns)
+/* COPY asks a function without arguments for data. */
+static struct
 {
-	List *names = NIL;
-	Datum *values;
-	int n;
+	const char *header;
+	size_t header_left;
+	const char *data;
+	size_t data_left;
+} source;
 
-	deconstruct_array(columns, TEXTOID, -1, false, TYPALIGN_INT, &values, NULL, &n);
-	for (int i = 0; i < n; i++)
-		names = lappend(names, makeString(TextDatumGetCString(values[i])));
-	return names;
+static size_t
+take(char *out, size_t room, const char **from, size_t *left)
+{
+	size_t n = Min(room, *left);
+
+	memcpy(out, *from, n);
+	*from += n;
+	*left -= n;
+	return n;
+}
+
+static int
+read_source(void *out, int at_least, int at_most)
+{
+	size_t n = take(out, at_most, &source.header, &source.header_left);
+
+	return (int) (n + take((char *) out + n, at_most - n, &source.data, &source.data_left));
+}
+
+/* What a file in binary format begins with: signature, no flags, no extension. */
+static const char binary_header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
+
+static void
+set_source(const Copy *copy)
+{
+	source.header = binary_header;
+	source.header_left = copy->binary ? sizeof(binary_header) - 1 : 0;
+	source.data = VARDATA_ANY(copy->data);
+	source.data_left = VARSIZE_ANY_EXHDR(copy->data);
 }
 
 static void
-set_parts(const bytea *data, bool binary)
+copy_rows(TideApply *apply, void *arg)
 {
-	parts[0] = (CopyPart){binary_header, binary ? BINARY_HEADER_LEN : 0};
-	parts[1] = (CopyPart){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)};
-	parts[2] = (CopyPart){binary_trailer, binary ? BINARY_TRAILER_LEN : 0};
-}
-
-static uint64
-copy_rows(Relation rel, ArrayType *columns, char *format)
-{
+	Copy *copy = arg;
 	ParseState *pstate = make_parsestate(NULL);
-	List *options = list_make1(makeDefElem("format", (Node *) makeString(format), -1));
+	List *columns = NIL;
+	List *options = NIL;
 	CopyFromState state;
-	uint64 rows;
 
-	(void) addRangeTableEntryForRelation(pstate, rel, RowExclusiveLock, NULL, false, false);
-	state = BeginCopyFrom(pstate, rel, NULL, NULL, false, read_parts, column_names(columns),
-						  options);
-	rows = CopyFrom(state);
+	for (int i = 0; i < copy->n_columns; i++)
+		columns = lappend(columns, makeString(copy->columns[i]));
+	if (copy->binary)
+		options = list_make1(makeDefElem("format", (Node *) makeString("binary"), -1));
+	(void) addRangeTableEntryForRelation(pstate, copy->rel, RowExclusiveLock, NULL, false, false);
+	set_source(copy);
+	tide_apply_act_as(apply, copy->rel->rd_rel->relowner);
+	state = BeginCopyFrom(pstate, copy->rel, NULL, NULL, false, read_source, columns, options);
+	copy->rows = (int64) CopyFrom(state);
 	EndCopyFrom(state);
 	free_parsestate(pstate);
-	return rows;
+	tide_apply_act_as(apply, InvalidOid);
 }
 
-PG_FUNCTION_INFO_V1(tide_sql_copy_in);
-
-/* (pipeline, epoch, schema_name, table_name, columns text[], format text, data bytea) -> bigint */
+/* copy_in(pipeline text, epoch bigint, schema_name text, table_name text, columns text[], format text, data bytea) */
 Datum
 tide_sql_copy_in(PG_FUNCTION_ARGS)
 {
-	ArrayType *columns = PG_GETARG_ARRAYTYPE_P(4);
-	char *format = text_to_cstring(PG_GETARG_TEXT_PP(5));
-	bytea *data = PG_GETARG_BYTEA_PP(6);
-	TideIdentity self;
-	Relation rel;
-	uint64 rows;
+	Copy copy;
+	char *format;
 
-	(void) tide_link_share(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
-	if (strcmp(format, "binary") != 0 && strcmp(format, "text") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("format \"%s\" is not known", format), errhint("Use binary or text.")));
-	tide_session_begin_copy();
-	rel = open_target(PG_GETARG_TEXT_PP(2), PG_GETARG_TEXT_PP(3), ACL_INSERT);
+	begin_call(&copy, fcinfo);
+	open_table(&copy, fcinfo);
+	copy.columns = text_array(PG_GETARG_DATUM(4), &copy.n_columns);
+	format = text_to_cstring(PG_GETARG_TEXT_PP(5));
+	copy.binary = strcmp(format, "binary") == 0;
+	if (!copy.binary && strcmp(format, "text") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("format \"%s\" is not known", format),
+						errhint("Formats are \"binary\" and \"text\".")));
+	copy.data = PG_GETARG_BYTEA_PP(6);
+	tide_apply_run(&copy.apply, copy_rows, &copy);
+	table_close(copy.rel, NoLock);
+	PG_RETURN_INT64(copy.rows);
+}
 
-	act_as_table_owner(rel, &self);
-	set_parts(data, format[0] == 'b');
-	rows = copy_rows(rel, columns, format);
-	tide_act_as_self(&self);
-	table_close(rel, NoLock);
-	PG_RETURN_INT64((int64) rows);
+/* ---- copy_merge ---- */
+
+static void
+merge_frame(TideApply *apply, void *arg)
+{
+	tide_apply_records(apply, arg);
+}
+
+static void
+merge_rows(TideApply *apply, void *arg)
+{
+	TideApplyFrame *frame = arg;
+	ErrorData *error = tide_attempt(apply, merge_frame, frame);
+
+	if (error == NULL)
+		return;
+	FreeErrorData(error);
+	memset(frame->transaction, 0, sizeof(*frame->transaction));
+	apply->careful = true;
+	tide_apply_records(apply, frame);
+}
+
+/* copy_merge(pipeline text, epoch bigint, frame bytea) */
+Datum
+tide_sql_copy_merge(PG_FUNCTION_ARGS)
+{
+	Copy copy;
+	TideOpenTransaction transaction = {0};
+	TideApplyFrame frame = {.transaction = &transaction};
+	int64 rows;
+
+	begin_call(&copy, fcinfo);
+	tide_apply_read_frame(&copy.apply, PG_GETARG_BYTEA_PP(2), &frame.header, &frame.records);
+	tide_apply_check_region(&copy.apply, &frame.header);
+	tide_apply_run(&copy.apply, merge_rows, &frame);
+	rows = copy.apply.counts.changes;
+	MemoryContextDelete(copy.apply.context);
+	PG_RETURN_INT64(rows);
 }

@@ -299,6 +299,11 @@ SELECT pg_catalog.jsonb_build_object(
                 FROM tide.region r),
     'links', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l) ORDER BY l.region), '[]')
               FROM tide.link l),
+    'link_tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                               'region', l.region, 'schema', t.schema_name, 'table', t.table_name)),
+                               '[]')
+                    FROM tide.link l JOIN tide.link_table t ON t.link_id = l.id
+                    WHERE l.copy AND l.phase = 'streaming' AND t.state <> 'copied'),
     'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
     'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
                      FROM tide.rows_destination d),

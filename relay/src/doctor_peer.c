@@ -693,6 +693,37 @@ check_alike(TideDoctor *d, const char *id)
 	}
 }
 
+/* ---- copies ---- */
+
+/* Tables that wait for their first copy although the link streams; a moment, or something is wrong. */
+static void
+check_copies(TideDoctor *d, const char *id)
+{
+	const json_t *waiting = json_object_get(d->rows, "link_tables");
+	const json_t *links = json_object_get(d->status, "links");
+
+	for (size_t i = 0; i < json_array_size(waiting); i++)
+	{
+		const json_t *table = json_array_get(waiting, i);
+		const char *region = tide_json_text(table, "region");
+		const char *error = tide_json_text(find_member(links, "region", region), "last_error");
+		const TidePeer *peer = d->peers;
+		const json_t *there;
+
+		while (peer != NULL && !tide_doctor_same(peer->region, region))
+			peer = peer->next;
+		there = peer != NULL ? find_table(peer->rows, table) : NULL;
+		if (there == NULL || !tide_doctor_travels(there))
+			continue; /* not published there: it may wait for ever */
+		tide_doctor_report(d, TIDE_DOCTOR_WARN, id, tide_json_text(there, "name"),
+						   tide_doctor_printf(d, "it has no first copy from region \"%s\" yet%s%s",
+											  region, error != NULL ? "; last error: " : "",
+											  error != NULL ? error : ""),
+						   "its changes are skipped until it is copied, which is tried again and "
+						   "again; mend what the error names");
+	}
+}
+
 const TideDoctorCheck tide_doctor_peer_checks[] = {
 	{"link.reach", "known regions can be asked", TIDE_NEEDS_ROWS, check_reach},
 	{"link.identity", "regions are who they should be", TIDE_NEEDS_ROWS, check_identity},
@@ -702,6 +733,7 @@ const TideDoctorCheck tide_doctor_peer_checks[] = {
 	{"link.orphan", "no slot is left of a former link", TIDE_NEEDS_ROWS, check_orphans},
 	{"link.tables", "tables are added in both regions", TIDE_NEEDS_ROWS, check_tables_here},
 	{"link.alike", "tables and classes are alike in both regions", TIDE_NEEDS_ROWS, check_alike},
+	{"link.copy", "tables have their first copy", TIDE_NEEDS_ROWS, check_copies},
 	{"link.clock", "the regions' clocks agree", TIDE_NEEDS_ROWS, check_clock},
 	{NULL, NULL, TIDE_NEEDS_NOTHING, NULL},
 };

@@ -332,7 +332,11 @@ read_source(void *out, int at_least, int at_most)
 }
 
 /* What a file in binary format begins with: signature, no flags, no extension. */
-static const char binary_header[] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0";
+static const char binary_header[] = "PGCOPY\n\377\r\n\0"
+									   "\0\0\0\0"
+									   "\0\0\0\0";
+									"\0\0\0\0"
+									"\0\0\0\0"; /* signature, flags, length of more */
 
 static void
 set_source(const Copy *copy)

@@ -33,6 +33,42 @@ CREATE FUNCTION tide.copy_merge(pipeline text, epoch bigint, frame bytea) RETURN
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'tide_sql_copy_merge';
 
+/* ---- what is parked ---- */
+
+CREATE FUNCTION tide.pending_retry(id bigint, OUT applied bigint, OUT waiting bigint, OUT code text, OUT reason text)
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'tide_sql_pending_retry';
+
+/* Nobody applies, retries or drops changes of the link until the transaction ends. */
+CREATE FUNCTION tide._link_lock(link_id int) RETURNS void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'tide_sql_link_lock';
+
+CREATE FUNCTION tide.pending_drop(id bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	change tide.parked_change;
+	waiting bigint;
+	what text;
+BEGIN
+	PERFORM tide._link_lock(c.link_id) FROM tide.parked_change c WHERE c.id = pending_drop.id;
+	DELETE FROM tide.parked_change c WHERE c.id = pending_drop.id RETURNING c.* INTO change;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'no change % is waiting', coalesce(id::text, 'NULL')
+			USING ERRCODE = 'undefined_object', HINT = 'tide.pending_changes shows those that are.';
+	END IF;
+	SELECT count(*) INTO waiting FROM tide.parked_change c
+		WHERE c.link_id = change.link_id AND c.schema_name = change.schema_name
+			AND c.table_name = change.table_name AND c.key IS NOT DISTINCT FROM change.key;
+	what := format('%s of %I.%I%s', change.op, change.schema_name, change.table_name, ' ' || change.key);
+	RAISE LOG 'pg_tide: % dropped the parked %, committed at % (%: %)', session_user, what, change.commit_at,
+		change.code, change.reason;
+	RETURN format('dropped the %s; %s more waiting', what, waiting);
+END;
+$$;
+
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION
@@ -40,3 +76,7 @@ GRANT EXECUTE ON FUNCTION
 	tide.apply_flushed(text, bigint),
 	tide.copy_merge(text, bigint, bytea)
 	TO tide_relay;
+GRANT EXECUTE ON FUNCTION
+	tide.pending_retry(bigint),
+	tide.pending_drop(bigint)
+	TO tide_admin;

@@ -26,7 +26,9 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -39,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "apply.h"
+#include "inbox.h"
 #include "pg_tide.h"
 #include "compat.h"
 
@@ -59,18 +62,18 @@ static void
 add_context(void *arg)
 {
 	TideApply *apply = arg;
-	const TideTarget *target = apply->last == NULL ? NULL : apply->last->target;
-	const char *column = NULL;
+	const TideFrameRelation *relation = apply->last;
+	const TideTarget *target = relation == NULL ? NULL : relation->target;
 
-	if (apply->operation == NULL)
+	if (apply->operation == NULL || relation == NULL)
 		return;
 	if (target != NULL && target->working_column > 0)
-		column = NameStr(TupleDescAttr(target->rel->rd_att, target->working_column - 1)->attname);
-	errcontext("%s%s%s%s of table \"%s\" from region \"%s\", committed at %X/%X", apply->operation,
-			   column == NULL ? "" : " (column \"", column == NULL ? "" : column,
-			   column == NULL ? "" : "\")",
-			   target == NULL ? "?" : RelationGetRelationName(target->rel), apply->link->region,
-			   LSN_FORMAT_ARGS(apply->commit_lsn));
+		errcontext(
+			"column \"%s\"",
+			NameStr(TupleDescAttr(target->rel->rd_att, target->working_column - 1)->attname));
+	errcontext("%s of table \"%.*s.%.*s\" from region \"%s\", committed at %X/%X", apply->operation,
+			   (int) relation->schema.len, relation->schema.data, (int) relation->name.len,
+			   relation->name.data, apply->link->region, LSN_FORMAT_ARGS(apply->commit_lsn));
 }
 
 /* ---- identity ---- */
@@ -172,6 +175,23 @@ check_end(const TideApplyFrame *frame)
 								  : "it ends inside a transaction");
 }
 
+/* Once a second, so it need not be quick. */
+static void
+note_lag(const TideApplyLink *link, TimestampTz heartbeat_at)
+{
+	Oid types[] = {INT4OID, INTERVALOID};
+	Interval late = {.time = Max(GetCurrentTimestamp() - heartbeat_at, 0)};
+	Datum values[] = {Int32GetDatum(link->id), IntervalPGetDatum(&late)};
+	TideIdentity self;
+
+	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
+	SPI_connect();
+	(void) SPI_execute_with_args("SELECT tide._lag_note($1, $2)", lengthof(types), types, values,
+								 NULL, false, 1);
+	SPI_finish();
+	tide_act_as_self(&self);
+}
+
 static void
 save_progress(TideApply *apply, TideApplyFrame *frame)
 {
@@ -191,6 +211,8 @@ save_progress(TideApply *apply, TideApplyFrame *frame)
 		return; /* nothing that was not known */
 	tide_progress_write(&frame->progress, step);
 	tide_session_reached(apply->link, step->position);
+	if (step->heartbeat_at != 0)
+		note_lag(apply->link, step->heartbeat_at);
 }
 
 /* ---- a call ---- */

@@ -336,7 +336,8 @@ struct TideApply
 	/* of the transaction that is being applied */
 	uint64 commit_lsn;
 	int64 commit_us;
-	int n_parked; /* 0: nothing is parked for the link */
+	int n_parked;	 /* 0: nothing is parked for the link */
+	int64 parked_id; /* of the parked change that is tried again; 0: none */
 	TideCounts counts;
 };
 
@@ -363,8 +364,19 @@ extern TideFrameRelation *tide_apply_relation(TideApply *apply, uint32 relid);
 extern TideTarget *tide_apply_target(TideApply *apply, TideFrameRelation *relation);
 extern void tide_apply_forget_targets(TideApply *apply);
 
+/* Looks relation->map up; false if its changes are skipped (which need not be for good: the map is there). */
+extern bool tide_apply_find_map(TideApply *apply, TideFrameRelation *relation);
+
 /* One change, or an error; one whose row waits is parked. */
 extern void tide_apply_change(TideApply *apply, const TideChange *change);
+
+/* A reason that holds for every row of a table? */
+extern bool tide_is_about_table(int code);
+
+/* ---- apply_truncate.c ---- */
+
+/* payload: of a 'T'.  Carefully: what is refused is parked. */
+extern void tide_apply_truncate(TideApply *apply, TideCursor payload, bool carefully);
 
 /* ---- apply_key.c: keys as text ---- */
 
@@ -405,6 +417,12 @@ extern void tide_parked_transaction_end(bool committed);
 extern TideParkedTable *tide_parked_table(TideApply *apply, const TideFrameRelation *relation);
 extern bool tide_parked_whole(const TideParkedTable *table);
 extern bool tide_parked_key(const TideParkedTable *table, const char *key);
+
+/* Whoever remembers what is parked looks again once this transaction has committed. */
+extern void tide_parked_tell(void);
+
+/* The table was truncated: what is parked of its rows is over. */
+extern void tide_parked_superseded(TideApply *apply, const TideFrameRelation *relation);
 
 /* key NULL: the whole table waits from here on. */
 extern void tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange *change,

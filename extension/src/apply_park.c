@@ -337,11 +337,46 @@ op_name(char type)
 	}
 }
 
-/* Whoever remembers what is parked looks again once this transaction has committed. */
-static void
-tell_others(void)
+void
+tide_parked_tell(void)
 {
 	CacheInvalidateRelcacheByRelid(tide_catalog("parked_change"));
+}
+
+void
+tide_parked_superseded(TideApply *apply, const TideFrameRelation *relation)
+{
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID, INT8OID};
+	Datum values[] = {
+		Int32GetDatum(apply->link->id), CStringGetTextDatum(tide_local_name(relation->schema)),
+		CStringGetTextDatum(tide_local_name(relation->name)), Int64GetDatum(apply->parked_id)};
+	TideIdentity self;
+	uint64 n;
+
+	if (apply->n_parked == 0 && apply->parked_id == 0)
+		return;
+	tide_apply_act_as(apply, InvalidOid);
+	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
+	SPI_connect();
+	if (SPI_execute_with_args("DELETE FROM tide.parked_change c WHERE c.link_id = $1"
+							  " AND c.schema_name = $2 AND c.table_name = $3"
+							  " AND (c.id < $4 OR $4 = 0)",
+							  lengthof(types), types, values, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "forgetting what was parked failed");
+	n = SPI_processed;
+	SPI_finish();
+	tide_act_as_self(&self);
+	if (n == 0)
+		return;
+	ereport(LOG, (errmsg("pg_tide: " UINT64_FORMAT " parked changes of table \"%.*s.%.*s\" from "
+						 "region \"%s\" are over: the table was truncated",
+						 n, (int) relation->schema.len, relation->schema.data,
+						 (int) relation->name.len, relation->name.data, apply->link->region)));
+	if (apply->parked_id != 0)
+		return;
+	parked.valid = false;
+	parked.changed = true;
+	tide_parked_load(apply);
 }
 
 void
@@ -382,7 +417,7 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	SPI_finish();
 	tide_act_as_self(&self);
 	if (apply->copying)
-		tell_others();
+		tide_parked_tell();
 	else
 	{
 		remember_parked(schema, table, key);

@@ -68,8 +68,8 @@ tide_apply_define(TideApply *apply, TideCursor payload)
 	apply->last = NULL;
 }
 
-TideTarget *
-tide_apply_target(TideApply *apply, TideFrameRelation *relation)
+bool
+tide_apply_find_map(TideApply *apply, TideFrameRelation *relation)
 {
 	TideMap *map = relation->map;
 
@@ -79,8 +79,17 @@ tide_apply_target(TideApply *apply, TideFrameRelation *relation)
 		map = relation->map = tide_map_find(apply, relation->record);
 		relation->mapped = true;
 	}
-	if (map == NULL || (!apply->copying && (map->copying || apply->commit_lsn < map->copied)))
+	return map != NULL && (apply->copying || (!map->copying && apply->commit_lsn >= map->copied));
+}
+
+TideTarget *
+tide_apply_target(TideApply *apply, TideFrameRelation *relation)
+{
+	TideMap *map;
+
+	if (!tide_apply_find_map(apply, relation))
 		return NULL;
+	map = relation->map;
 	for (TideTarget *target = apply->targets; relation->target == NULL && target != NULL;
 		 target = target->next)
 	{
@@ -230,9 +239,8 @@ attempt_keys(TideApply *apply, void *arg)
 	tide_row_keys(apply, target, of->change->type, of->change->payload, &of->keys);
 }
 
-/* A reason that holds for every row of the table. */
-static bool
-is_about_table(int code)
+bool
+tide_is_about_table(int code)
 {
 	return code == ERRCODE_TIDE_SHAPE || code == ERRCODE_TIDE_NO_TARGET;
 }
@@ -254,7 +262,7 @@ apply_change_carefully(TideApply *apply, const TideChange *change)
 	}
 	while (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && ++tries < MAX_TRIES);
 	relation = tide_apply_relation(apply, change->relid);
-	if (!is_about_table(error->sqlerrcode))
+	if (!tide_is_about_table(error->sqlerrcode))
 	{
 		key_error = tide_attempt(apply, attempt_keys, &of);
 		if (key_error == NULL && of.keys.moved)
@@ -328,6 +336,11 @@ apply_change_record(TideApply *apply, const TideRecord *record, bool carefully)
 {
 	TideChange change = {.type = record->type, .record = record->payload};
 
+	if (record->type == 'T')
+	{
+		tide_apply_truncate(apply, record->payload, carefully);
+		return;
+	}
 	change.payload = record->payload;
 	change.relid = tide_read_u32(&change.payload);
 	if (carefully)

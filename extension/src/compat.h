@@ -80,6 +80,15 @@
 	((void) (perms), (rte)->updatedCols = (columns))
 #endif
 
+/* 16 can truncate as each table's owner; we are that already. */
+#if PG_VERSION_NUM >= 160000
+#define tide_execute_truncate(rels, relids, logged, behavior, restart) \
+	ExecuteTruncateGuts((rels), (relids), (logged), (behavior), (restart), false)
+#else
+#define tide_execute_truncate(rels, relids, logged, behavior, restart) \
+	ExecuteTruncateGuts((rels), (relids), (logged), (behavior), (restart))
+#endif
+
 /* 16 can return errors in a node. */
 #if PG_VERSION_NUM >= 160000
 #define tide_parse_type(text, oid, typmod) ((void) parseTypeString((text), (oid), (typmod), NULL))

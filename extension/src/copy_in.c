@@ -331,12 +331,10 @@ read_source(void *out, int at_least, int at_most)
 	return (int) (n + take((char *) out + n, at_most - n, &source.data, &source.data_left));
 }
 
-/* What a file in binary format begins with: signature, no flags, no extension. */
+/* What a file in binary format begins with: signature, flags, length of an extension. */
 static const char binary_header[] = "PGCOPY\n\377\r\n\0"
-									   "\0\0\0\0"
-									   "\0\0\0\0";
 									"\0\0\0\0"
-									"\0\0\0\0"; /* signature, flags, length of more */
+									"\0\0\0\0";
 
 static void
 set_source(const Copy *copy)

@@ -41,6 +41,10 @@ sub prepare
 		$pair->pgbench_tables($_, $load->{scale}[ $quick ? 0 : 1 ]) for databases(@ways);
 	}
 	$_->setup(['marker'], @{ $load->{tables} }) for @ways;
+	if ($load->{scale})
+	{
+		$pair->seed($_, map { $_->[0] } @{ $load->{tables} }) for databases(@ways);
+	}
 	return;
 }
 
@@ -66,26 +70,30 @@ sub make_backlog
 	return;
 }
 
-# Seconds from letting the consumer go until eu has all.
+# From letting the consumer go until eu has all: {seconds, us, eu, relay}, the latter processor seconds.
 sub take_backlog
 {
 	my ($pair, $way, $name, $limit) = @_;
+	my %before = ($pair->cpu, relay => $way->cpu);
 	my $start = time;
 	$way->release;
-	my $seconds = $pair->await($way->db, $limit // 300) - $start;
+	my %took = (seconds => $pair->await($way->db, $limit // 300) - $start, $pair->cpu, relay => $way->cpu);
+	$took{$_} -= $before{$_} for keys %before;
 	$way->peaks;
 	$pair->compare($way->db, 'marker', map { $_->[0] } @{ $LOAD{$name}{tables} });
-	return $seconds;
+	return \%took;
 }
 
 sub run
 {
 	my ($pair, $way, $name, $size) = @_;
 	make_backlog($pair, $way, $name, $size);
-	my $seconds = take_backlog($pair, $way, $name);
+	my $took = take_backlog($pair, $way, $name);
 	$way->close;
-	say_progress(sprintf '  %s: %.0f transactions/s', $way->name, $size / $seconds);
-	return $size / $seconds;
+	my %run = (per_second => $size / $took->{seconds}, map { $_ => $took->{$_} / $size * 1e6 } qw(us eu relay));
+	say_progress(sprintf '  %s: %.0f transactions/s; processor time of each: us %.1f, eu %.1f, relay %.1f microseconds',
+		$way->name, @run{qw(per_second us eu relay)});
+	return \%run;
 }
 
 sub measure_load
@@ -93,23 +101,24 @@ sub measure_load
 	my ($pair, $quick, $name, @ways) = @_;
 	my $load = $LOAD{$name};
 	my $size = $load->{size}[ $quick ? 0 : 1 ];
-	my %rate;
+	my %runs;
 	prepare($pair, $name, $quick, @ways);
 	for my $round (1 .. ($quick ? 1 : 5))
 	{
 		say_progress("rows: $name, round $round");
-		push @{ $rate{ $_->name } }, run($pair, $_, $name, $size) for @ways;
+		push @{ $runs{ $_->name } }, run($pair, $_, $name, $size) for @ways;
 	}
 	finish($pair, $name, @ways);
-	my %ratio;
-	for my $way (grep { $_->name ne 'native' } @ways)
+	my (%ratio, %cpu);
+	for my $way (map { $_->name } @ways)
 	{
-		my @native = @{ $rate{native} };
-		$ratio{ $way->name } = median(map { $_ / shift @native } @{ $rate{ $way->name } });
+		my @native = @{ $runs{native} // [] };
+		$ratio{$way} = median(map { $_->{per_second} / (shift @native)->{per_second} } @{ $runs{$way} }) if @native;
+		$cpu{$way} = median(map { $_->{us} + $_->{eu} + $_->{relay} } @{ $runs{$way} });
 	}
 	return {
-		load => $name, transactions => $size, changes_each => $load->{changes}, rounds => \%rate,
-		per_second => { map { $_ => median(@{ $rate{$_} }) } keys %rate }, ratio => \%ratio,
+		load => $name, transactions => $size, changes_each => $load->{changes}, rounds => \%runs,
+		per_second => { map { my $runs = $runs{$_}; $_ => median(map { $_->{per_second} } @$runs) } keys %runs }, ratio => \%ratio, cpu_us => \%cpu,
 		relay_peak_kib => { map { my $way = $_; map { $way->name . "-$_" => $way->peaks->{$_} } keys %{ $way->peaks } } @ways } };
 }
 

@@ -75,6 +75,7 @@ sub close
 }
 
 sub peaks { return {}; }
+sub cpu { return 0; }
 
 # Ports in us: whatever crosses between the regions goes through one of them.
 sub wire_ports { return $_[0]{pair}{us}->port; }

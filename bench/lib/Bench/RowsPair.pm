@@ -9,6 +9,7 @@ package Bench::RowsPair;
 use strict;
 use warnings;
 
+use Bench::Cpu;
 use Bench::Util qw(one region);
 use Time::HiRes qw(time);
 
@@ -47,7 +48,7 @@ my $POOL = <<'END';
 CREATE UNLOGGED TABLE pool (id int PRIMARY KEY, body text NOT NULL);
 SELECT setseed(0.5);
 WITH syllable AS (SELECT array_agg(c || v) AS s FROM unnest(string_to_array('b c d f g l m n p r s t', ' ')) c, unnest(string_to_array('a e i o u en an', ' ')) v),
-	words AS (SELECT array_agg((SELECT string_agg(s[1 + floor(random() * 84)::int], '') FROM generate_series(1, 1 + i % 4), syllable WHERE i = i)) AS w
+	words AS (SELECT array_agg((SELECT string_agg(s[1 + floor(random() * 84)::int], '') FROM generate_series(1, 1 + i %% 4), syllable WHERE i = i)) AS w
 			  FROM generate_series(1, 800) i)
 INSERT INTO pool SELECT g, left((SELECT string_agg(w[1 + floor(800 * random() ^ 2)::int], ' ') FROM generate_series(1, 18), words WHERE g = g), 90)
   FROM generate_series(1, %d) g;
@@ -145,11 +146,24 @@ sub pgbench
 	return $output;
 }
 
-# The same rows on both sides: pgbench makes no use of chance here.
 sub pgbench_tables
 {
-	my ($self, $db, $scale, @sides) = @_;
-	$self->pgbench($_, $db, '-i', '-q', '-s', $scale) for @sides ? @sides : qw(us eu);
+	my ($self, $db, $scale) = @_;
+	$self->pgbench($_, $db, '-i', '-q', '-s', $scale) for qw(us eu);
+	return;
+}
+
+# What us has, with its stamps, as after a first copy.
+sub seed
+{
+	my ($self, $db, @tables) = @_;
+	my ($us, $eu) = map { $self->{$_}->connstr($db) } qw(us eu);
+	for my $table (@tables)
+	{
+		one($self->{eu}, "TRUNCATE $table", $db);
+		system('sh', '-c', qq{psql -Xq "$us" -c 'COPY $table TO STDOUT' | PGOPTIONS='-c session_replication_role=replica' psql -Xq "$eu" -c 'COPY $table FROM STDIN'}) == 0
+		  or die "could not copy $table";
+	}
 	return;
 }
 
@@ -176,6 +190,13 @@ sub await
 	my ($self, $db, $limit) = @_;
 	one($self->{eu}, "CALL await_marker($self->{marker}, $limit)", $db);
 	return time;
+}
+
+# Processor seconds of both servers so far.
+sub cpu
+{
+	my ($self) = @_;
+	return map { $_ => Bench::Cpu::seconds($self->{$_}{_pid}) } qw(us eu);
 }
 
 # Dies unless both sides have the same rows.

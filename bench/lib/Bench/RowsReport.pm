@@ -28,10 +28,10 @@ sub backlog_rows
 {
 	my ($r) = @_;
 	my $aim = $AIM{ $r->{load} };
-	my @rows = ([ "rows, backlog of $r->{transactions} $WHAT{ $r->{load} }, native", sprintf '%.0f/s', $r->{per_second}{native} ]);
+	my @rows = ([ "rows, backlog of $r->{transactions} $WHAT{ $r->{load} }, native", sprintf '%.0f/s; %.1f us of processor time each', $r->{per_second}{native}, $r->{cpu_us}{native} ]);
 	for my $way (grep { defined $r->{ratio}{$_} } qw(direct nats))
 	{
-		my $figure = sprintf '%.0f/s; %.2f times native', $r->{per_second}{$way}, $r->{ratio}{$way};
+		my $figure = sprintf '%.0f/s; %.2f times native; %.1f us', $r->{per_second}{$way}, $r->{ratio}{$way}, $r->{cpu_us}{$way};
 		push @rows, $way eq 'direct' ? aimed("  pg_tide, $way", $figure, ">= $aim", $r->{ratio}{$way} >= $aim) : [ "  pg_tide, $way", $figure ];
 	}
 	return (@rows, peak('this backlog', $r->{relay_peak_kib}));
@@ -74,7 +74,7 @@ sub stamp_rows
 	my ($r) = @_;
 	return (
 		[ "TPC-B, $r->{clients} clients, synchronous_commit $r->{synchronous_commit}", sprintf '%.0f/s', $r->{tps}{plain} ],
-		aimed('  with its tables added (stamps)', sprintf('%.0f/s; costs %.1f %%', $r->{tps}{stamped}, $r->{cost} * 100), '<= 3 %', $r->{cost} <= $AIM{cost}));
+		aimed('  with its tables added (stamps)', sprintf('%.0f/s; costs %.1f %%, %.1f %% more processor time', $r->{tps}{stamped}, $r->{cost} * 100, $r->{cpu_cost} * 100), '<= 3 %', $r->{cost} <= $AIM{cost}));
 }
 
 sub rows

@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Bench::Brokers;
+use Bench::Cpu;
 use Bench::Util qw(one relay_of);
 use JSON::PP;
 use PgTide::Test qw(wait_until);
@@ -145,6 +146,15 @@ sub peaks
 		$self->{peaks}{$side} = $peak + 0 if ($self->{peaks}{$side} // 0) < $peak;
 	}
 	return $self->{peaks};
+}
+
+# Processor seconds of the relays that run.
+sub cpu
+{
+	my ($self) = @_;
+	my $seconds = 0;
+	$seconds += Bench::Cpu::seconds($_->pid) for grep { $_->alive } values %{ $self->{relay} // {} };
+	return $seconds;
 }
 
 # Ports in us: whatever crosses between the regions goes through one of them.

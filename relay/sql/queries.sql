@@ -230,10 +230,7 @@ SELECT pg_catalog.jsonb_build_object(
                  'name', r.rolname, 'replication', r.rolreplication OR r.rolsuper,
                  'relay', pg_catalog.pg_has_role('tide_relay', 'USAGE'))
              FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
-    'settings', (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s
-                 WHERE s.name IN ('wal_level', 'max_wal_senders', 'max_replication_slots',
-                                  'max_slot_wal_keep_size', 'output_plugin_libraries',
-                                  'idle_replication_slot_timeout', 'wal_sender_timeout')),
+    'settings', tide.rows_settings(),
     'senders_used', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication),
     'slots_used', (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(

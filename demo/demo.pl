@@ -1,5 +1,6 @@
 # demo/demo.pl
-#		The tutorial between two regions, told step by step with what really happened.
+#		The tutorial between two regions, and the lab of replicated tables, told step by step
+#		with what really happened.
 #
 # Run by demo/run inside a sandbox; uses the tests' library for the servers.
 # Times are measured: a row's commit by the publishing server's commit timestamp,
@@ -13,6 +14,8 @@ my $out;
 BEGIN { open $out, '>&', \*STDOUT or die "dup: $!"; }
 
 use PgTide::Pair;
+use PgTide::Process;
+use PgTide::Relay;
 use PgTide::Test qw(wait_until);
 use Test::More;
 use Time::HiRes qw(sleep time);
@@ -243,6 +246,102 @@ sub balance
 	return;
 }
 
+# ---- the lab: rows ----
+
+# SQL in the lab's database of a region.
+sub lab_sql
+{
+	my ($pair, $side, $sql) = @_;
+	return $pair->{region}{$side}->safe_psql('lab', $sql);
+}
+
+# Rows of a query, each as a line of the demo.
+sub lab_show
+{
+	my ($pair, $side, $sql) = @_;
+	say_line("   $NAME{$side}: $_") for split /\n/, lab_sql($pair, $side, $sql);
+	return;
+}
+
+# The lab has a database of its own on each server, and one relay, in eu-west: it takes what it wants.
+sub lab_setup
+{
+	my ($pair) = @_;
+	for my $side (qw(us eu))
+	{
+		$pair->{region}{$side}->safe_psql('postgres', 'CREATE DATABASE lab');
+		$pair->{region}{$side}->run_file("$ENV{TIDE_TOP}/demo/lab-$side.sql", 'lab');
+	}
+	my ($us, $eu) = ($pair->us, $pair->eu);
+	my $relay = PgTide::Relay->new(
+		name     => 'lab',
+		conninfo => sprintf('host=%s port=%s user=replicator dbname=lab', $eu->host, $eu->port),
+		netns    => $pair->wan->netns('eu'),
+		env      => { US_EAST => sprintf('host=%s port=%s user=replicator dbname=lab', $PgTide::Wan::ADDRESS{us}, $us->port) });
+	$pair->{relay}{lab} = $relay;
+	$relay->start;
+	return $relay;
+}
+
+sub lab_copy
+{
+	my ($pair) = @_;
+	title('7. Rows: the lab\'s tables (demo/lab-us.sql, demo/lab-eu.sql), from us-east to eu-west');
+	lab_setup($pair);
+	my $copied = wait_until(
+		sub { lab_sql($pair, 'eu', q{SELECT count(*) FROM tide.links WHERE state = 'streaming'}) == 1
+				&& lab_sql($pair, 'eu', 'SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM orders)') == 6 },
+		60, 'the first copy');
+	verdict(defined $copied, defined $copied
+		? sprintf('eu-west has its first copy of users and orders %.1f s after its relay was started', $copied)
+		: 'the first copy did not end: ' . lab_sql($pair, 'eu', 'SELECT last_error FROM tide.pipelines'));
+	lab_show($pair, 'eu', q{SELECT COUNT(*) || ' users' FROM users});
+	return;
+}
+
+sub lab_write
+{
+	my ($pair) = @_;
+	title('8. us-east writes (demo/lab-use.sql)');
+	$pair->us->run_file("$ENV{TIDE_TOP}/demo/lab-use.sql", 'lab');
+	my $took = wait_until(
+		sub { lab_sql($pair, 'eu', q{SELECT (SELECT count(*) FROM users WHERE name = 'Dave Park')
+				+ (SELECT count(*) FROM orders WHERE id = 1 AND status = 'shipped')}) == 2 },
+		30, 'Dave Park and the shipped order in eu-west');
+	verdict(defined $took, defined $took
+		? sprintf('Dave Park and the shipped order were seen in eu-west %.0f ms later', $took * 1000)
+		: 'they did not come');
+	lab_show($pair, 'eu', 'SELECT id, email, name FROM users ORDER BY id');
+	lab_show($pair, 'eu', 'SELECT id, status FROM orders ORDER BY id');
+	my %sum = map { $_ => lab_sql($pair, $_, q{SELECT md5((SELECT string_agg(u::text, ';' ORDER BY id) FROM users u)
+			|| (SELECT string_agg(o::text, ';' ORDER BY id) FROM orders o))}) } qw(us eu);
+	verdict($sum{us} eq $sum{eu}, 'both regions have the same rows, to the last byte');
+	return;
+}
+
+sub lab_look
+{
+	my ($pair) = @_;
+	title('9. What the lab looks at: slot and lag');
+	lab_show($pair, 'us', <<~'END');
+		SELECT format('slot %s, active %s, behind %s', slot_name, active,
+			pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)))
+		FROM pg_replication_slots
+		END
+	lab_show($pair, 'eu', <<~'END');
+		SELECT format('link from %s by %s, %s, at %s', region, transport, state, position) FROM tide.links
+		END
+	lab_show($pair, 'eu', q{SELECT format('class %s: %s s late', class, round(seconds::numeric, 2)) FROM tide.lag});
+	my $relay = $pair->{relay}{lab};
+	my @doctor = PgTide::Process::in_netns($relay->{netns}, "$ENV{TIDE_TOP}/build/pg_tide", 'doctor', '-d', $relay->{command}[3]);
+	local $ENV{US_EAST} = $relay->{env}{US_EAST};
+	open my $pipe, '-|', @doctor or die "$doctor[0]: $!";
+	my @lines = <$pipe>;
+	close $pipe;
+	verdict($? == 0, $? == 0 ? 'pg_tide doctor has nothing to say' : join('   ', grep { /^(?:warn|error)/ } @lines));
+	return;
+}
+
 # Leaves everything running until demo/stop asks for the end.
 sub keep
 {
@@ -258,6 +357,11 @@ sub keep
 		my $url = 'http://' . $pair->relay($side)->{http} . '/metrics';
 		say_line("            demo/enter $side perl -MHTTP::Tiny -e 'print HTTP::Tiny->new->get(shift)->{content}' $url");
 	}
+	for my $side (qw(us eu))
+	{
+		my $node = $pair->{region}{$side};
+		say_line(sprintf '   the lab in %s: psql -h %s -p %d -U tide lab', $NAME{$side}, $node->host, $node->port);
+	}
 	say_line('   stop it: demo/stop');
 	open my $status, '>', "$state/status" or die "$state/status: $!";
 	print $status "$failed\n";
@@ -269,9 +373,9 @@ sub keep
 sub main
 {
 	my $start = time;
-	say_line("pg_tide: the tutorial between two regions ($FORM form)\n");
+	say_line("pg_tide: the tutorial and the lab between two regions ($FORM form)\n");
 	die PgTide::Wan->why_not, "\n" if PgTide::Wan->why_not;
-	my $pair = PgTide::Pair->new(form => $FORM, create => 0);
+	my $pair = PgTide::Pair->new(form => $FORM, create => 0, netns => 1, conf => "wal_level = logical\nmax_wal_senders = 10\n");
 	$pair->wan->delay($DELAY) unless defined PgTide::Wan->why_no_delay;
 	introduce($pair);
 	tutorial_setup($pair);
@@ -280,6 +384,9 @@ sub main
 	partition($pair);
 	heal($pair);
 	balance($pair);
+	lab_copy($pair);
+	lab_write($pair);
+	lab_look($pair);
 	say_line(sprintf "\nDone in %.0f s.", time - $start);
 	keep($pair);
 	my $status = $pair->stop;

@@ -74,6 +74,14 @@ static const struct
 	[TIDE_ROWS_COPIED] = {"rows_copied_total", "Rows that first copies brought.", OF_ROWS},
 	[TIDE_BYTES_COPIED] = {"bytes_copied_total", "Bytes that first copies brought.", OF_ROWS},
 	[TIDE_RESYNCS] = {"resyncs_total", "Times all rows had to be copied again.", OF_ROWS},
+	[TIDE_FRAMES_SENT] = {"row_frames_sent_total", "Frames of rows published on a broker.",
+						  OF_ROWS},
+	[TIDE_FRAMES_STORED] = {"row_frames_stored_total",
+							"Frames of rows that a broker has acknowledged.", OF_ROWS},
+	[TIDE_REWINDS] = {"row_rewinds_total",
+					  "Times frames were published again because a region lacked some; of a link:"
+					  " times it asked for that.",
+					  OF_ROWS},
 };
 
 typedef enum GaugeUnit

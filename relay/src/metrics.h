@@ -47,7 +47,10 @@ typedef enum TideCounter
 	TIDE_ROW_BYTES_WIRE,   /* of the frames, as they travelled */
 	TIDE_ROWS_COPIED,	   /* by first copies */
 	TIDE_BYTES_COPIED,
-	TIDE_RESYNCS, /* times everything had to be copied again */
+	TIDE_RESYNCS,		/* times everything had to be copied again */
+	TIDE_FRAMES_SENT,	/* to a broker */
+	TIDE_FRAMES_STORED, /* ... that it has acknowledged */
+	TIDE_REWINDS,		/* times that frames were published again, or asked for again */
 	TIDE_N_COUNTERS
 } TideCounter;
 

@@ -202,10 +202,18 @@ identify(Publisher *p, TideError *err)
 
 typedef enum SlotState
 {
+	SLOT_GOOD,
 	SLOT_MISSING,
 	SLOT_LOST,
-	SLOT_GOOD
+	SLOT_USELESS
 } SlotState;
+
+static const char *const why_lost[] = {
+	[SLOT_GOOD] = "",
+	[SLOT_MISSING] = "dropped",
+	[SLOT_LOST] = "too far behind, see max_slot_wal_keep_size",
+	[SLOT_USELESS] = "a publication was dropped: the WAL before that can't be decoded any more",
+};
 
 static bool
 look_at_slot(Publisher *p, SlotState *state, TideError *err)
@@ -477,6 +485,7 @@ consider_rewind(Publisher *p, const TideRowsNote *note)
 	tide_lsn_format(note->position, lsn);
 	tide_log(TIDE_LOG_WARN, "region \"%s\" lacks rows from %s on; publishing them again",
 			 note->region, lsn);
+	tide_count(p->info->metrics, TIDE_REWINDS, 1);
 	p->rewind_to = note->position;
 }
 
@@ -618,7 +627,7 @@ feed(Publisher *p, TideError *err)
 		tide_rows_send_start(p->send, &frame);
 		tide_count(p->info->metrics, TIDE_ROW_BYTES_RAW, frame.raw_bytes);
 		tide_count(p->info->metrics, TIDE_ROW_BYTES_WIRE, frame.len);
-		tide_count(p->info->metrics, TIDE_BATCHES, 1);
+		tide_count(p->info->metrics, TIDE_FRAMES_SENT, 1);
 		if (frame.end > p->end)
 			p->end = frame.end;
 		if (!tide_rows_send_turn(p->send, err))
@@ -670,12 +679,32 @@ tidy_up(Publisher *p)
 					   "could not delete the stream that nobody reads any more");
 }
 
+/*
+ * Somebody dropped a publication and it was made again: a server before 18
+ * can't decode what was written in between, nor get past it.
+ */
+static bool
+recover(Publisher *p, const TideError *why, TideError *err)
+{
+	if (strcmp(why->code, "42704") != 0 || strstr(why->message, "publication") == NULL)
+		return false;
+	tide_wal_frames_close(p->frames);
+	p->frames = NULL;
+	tide_error_clear(err);
+	return make_slot(p, SLOT_USELESS, err) && begin_run(p, p->confirmed, err);
+}
+
 static bool
 publish(Publisher *p, TideError *err)
 {
 	while (!tide_stop_requested(p->pipeline->drain))
 	{
-		if (!turn(p, err))
+		TideError why;
+
+		if (turn(p, err))
+			continue;
+		why = *err;
+		if (!recover(p, &why, err))
 			return false;
 	}
 	tidy_up(p);

@@ -37,6 +37,7 @@ struct TideRowsSend
 	uint64_t next; /* number of the next message */
 	uint64_t oldest;
 	size_t sizes[MAX_IN_FLIGHT]; /* 0: acknowledged */
+	bool last[MAX_IN_FLIGHT];	 /* the last one of its frame */
 	size_t bytes;				 /* sum of sizes */
 	long long last_progress;
 };
@@ -130,6 +131,7 @@ publish_part(TideRowsSend *send, TideError *err)
 	tide_nats_discard(send->nats, msg);
 	if (s != NATS_OK)
 		return tide_nats_error(send->nats, s, "publishing", err);
+	send->last[send->next % MAX_IN_FLIGHT] = !tide_rows_send_busy(send);
 	send->sizes[send->next++ % MAX_IN_FLIGHT] = len;
 	send->bytes += len;
 	send->offset += len;
@@ -183,6 +185,8 @@ tide_rows_send_turn(TideRowsSend *send, TideError *err)
 static void
 settle(TideRowsSend *send, uint64_t number)
 {
+	if (send->last[number % MAX_IN_FLIGHT])
+		tide_count(send->info->metrics, TIDE_FRAMES_STORED, 1);
 	send->bytes -= send->sizes[number % MAX_IN_FLIGHT];
 	send->sizes[number % MAX_IN_FLIGHT] = 0;
 	while (send->oldest < send->next && send->sizes[send->oldest % MAX_IN_FLIGHT] == 0)

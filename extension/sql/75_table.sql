@@ -92,7 +92,9 @@ BEGIN
 		RAISE EXCEPTION 'table % has no key', tbl
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = hint,
 				  DETAIL = (SELECT CASE c.relreplident WHEN 'n' THEN 'Its replica identity is NOTHING.'
-									WHEN 'f' THEN 'Its replica identity is FULL, which finds no row for certain.' END
+									WHEN 'f' THEN 'Its replica identity is FULL, which finds no row for certain.'
+									WHEN 'i' THEN 'The index of its replica identity is gone.'
+									ELSE 'It has no primary key that can be its replica identity.' END
 							FROM pg_class c WHERE c.oid = tbl);
 	END IF;
 	SELECT l INTO leaf FROM tide._table_leaves(tbl) l WHERE tide._table_key(l) IS NULL LIMIT 1;
@@ -143,7 +145,7 @@ BEGIN
 		IF jsonb_typeof(rule) = 'object' THEN
 			rule := coalesce(rule -> 'merge', '"null"');
 		END IF;
-		PERFORM tide._check_choice(what, col, regexp_replace(rule #>> '{}', '^function:.+', 'function:NAME'),
+		PERFORM tide._check_choice(what, 'columns.' || col, regexp_replace(rule #>> '{}', '^function:.+', 'function:NAME'),
 								   '{lww}', '{max,min,counter,bounded,set,json,function:NAME}');
 	END LOOP;
 END;

@@ -92,7 +92,7 @@ CREATE VIEW tide.links AS
 		CASE WHEN p.heartbeat_at IS NOT NULL THEN
 			greatest(p.heartbeat_seen_at - p.heartbeat_at,
 					 pg_catalog.clock_timestamp() - p.heartbeat_at - interval '1 second', interval '0') END AS lag,
-		greatest(p.source_end - p.position, 0)::bigint AS lag_bytes,
+		CASE WHEN p.position IS NOT NULL THEN greatest(p.source_end - p.position, 0)::bigint END AS lag_bytes,
 		k.last_error, k.last_error_code, k.last_error_at, k.owner,
 		coalesce(t.tables_copied, 0) AS tables_copied, coalesce(t.tables_total, 0) AS tables_total,
 		coalesce(t.rows_copied, 0) AS rows_copied, t.rows_to_copy, coalesce(t.bytes_copied, 0) AS bytes_copied,

@@ -40,3 +40,41 @@ COMMENT ON FUNCTION tide.maintain() IS
 
 COMMENT ON VIEW tide.pipelines IS 'every pipeline: direction, state, owner, lag, last error, positions';
 COMMENT ON VIEW tide.dead_letters IS 'events that could not be delivered, with everything needed to decide about them';
+
+COMMENT ON TYPE tide.stamp IS 'the version of a replicated row: its clock and the number of the region that wrote it';
+COMMENT ON FUNCTION tide.region_id(text) IS 'the number that a region has in stamps';
+COMMENT ON FUNCTION tide.stamp_origin(tide.stamp) IS 'the number of the region that wrote this version of the row';
+COMMENT ON FUNCTION tide.stamp_region(tide.stamp) IS 'the region that wrote this version of the row; NULL if it is not known here';
+COMMENT ON FUNCTION tide.stamp_time(tide.stamp) IS
+	'when this version was written; the beginning of 1970: before the table was replicated';
+
+COMMENT ON FUNCTION tide.region_add(text, text) IS
+	'makes another region known, or changes how relays here reach its database';
+COMMENT ON FUNCTION tide.region_remove(text) IS 'forgets a region; its link must be gone';
+COMMENT ON FUNCTION tide.class_create(text, jsonb) IS
+	'makes or changes a class of tables: {"scope": "global" or "regional", "slo": "5 seconds", ...}';
+COMMENT ON FUNCTION tide.class_drop(text) IS 'drops a class that has no tables';
+COMMENT ON FUNCTION tide.table_add(regclass, text, jsonb) IS
+	'replicates a table as its class says; {"insert_only": true} if it has no key. Adds the column tide_stamp and a trigger';
+COMMENT ON FUNCTION tide.table_remove(regclass, boolean) IS
+	'ends a table''s replication; its rows and the column tide_stamp stay, unless drop_column';
+COMMENT ON FUNCTION tide.link_add(text, jsonb) IS
+	'takes rows from that region, or changes how; docs/configuration.md has the options';
+COMMENT ON FUNCTION tide.link_remove(text, boolean) IS
+	'ends a link once the relay has dropped its slot over there; force: forgets it at once, and leaves the slot';
+COMMENT ON FUNCTION tide.link_pause(text) IS 'stops taking rows for now; the other region keeps them';
+COMMENT ON FUNCTION tide.link_resume(text) IS 'goes on taking rows';
+COMMENT ON FUNCTION tide.link_resync(text) IS 'copies all rows of that region again';
+
+COMMENT ON FUNCTION tide.pending_retry(bigint) IS
+	'applies a parked change and those of its row that wait behind it, in order, as far as it goes';
+COMMENT ON FUNCTION tide.pending_drop(bigint) IS 'gives a parked change up for good, with a line in the server''s log';
+
+COMMENT ON VIEW tide.tables IS 'every replicated table: its class, whether it leaves this region, its key';
+COMMENT ON VIEW tide.links IS
+	'every link: state (copying, streaming, paused, stopped, error), position, lag, last error, progress of the first copy';
+COMMENT ON VIEW tide.lag IS 'how late each region''s rows are here by now, by class: seconds, and bytes of its WAL';
+COMMENT ON VIEW tide.slo IS
+	'each class''s lag objective, the share of the last day in which it was met, median and 99th percentile of lag';
+COMMENT ON VIEW tide.pending_changes IS
+	'changes from other regions that could not be applied, and later ones of the same rows, which wait behind them';

@@ -242,6 +242,8 @@ tide_apply_begin(TideApply *apply, FunctionCallInfo fcinfo)
 	memset(apply, 0, sizeof(*apply));
 	GetUserIdAndSecContext(&apply->caller, &apply->sec_context);
 	apply->rights_of = apply->caller;
+	apply->latest_clock = GetCurrentTimestamp() + TIDE_EPOCH_OFFSET_US +
+						  TIDE_MAX_AHEAD_S * USECS_PER_SEC;
 	apply->context = AllocSetContextCreate(CurrentMemoryContext, "pg_tide apply",
 										   ALLOCSET_DEFAULT_SIZES);
 	apply->target_context = apply->context;

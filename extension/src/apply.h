@@ -29,6 +29,8 @@
 
 #include "pg_tide.h"
 
+#define TIDE_MAX_AHEAD_S 60 /* how far a version may be ahead of this server's clock */
+
 /* Further error codes of our own; listed in ARCHITECTURE.md. */
 #define ERRCODE_TIDE_GAP MAKE_SQLSTATE('T', 'D', '0', '1', '1')
 #define ERRCODE_TIDE_OTHER_ORIGIN MAKE_SQLSTATE('T', 'D', '0', '1', '2')
@@ -243,6 +245,7 @@ struct TideTarget
 	ExprState **defaults;
 	bool *unchanged; /* by attribute: the value was not sent */
 	int n_unchanged;
+	bool completed;			   /* what was not sent has been taken from a row that is here */
 	AttrNumber working_column; /* being read, for messages */
 	bool triggers;			   /* the table or a partition has some */
 	TideTarget *next;
@@ -323,10 +326,11 @@ struct TideApply
 	TideTarget *targets;
 	Snapshot snapshot;
 	bool careful;
-	bool copying; /* rows of a copy: link_table does not count */
-	uint32 here;  /* this region's number */
-	int64 max_clock;
-	TideValue *values; /* of the tuples being read; room for max_columns */
+	bool copying;		/* rows of a copy: link_table does not count */
+	uint32 here;		/* this region's number */
+	int64 max_clock;	/* the largest that came */
+	int64 latest_clock; /* no version may be later */
+	TideValue *values;	/* of the tuples being read; room for max_columns */
 	TideValue *old_values;
 	int max_columns;
 	Oid acting; /* as whom, InvalidOid: the caller */

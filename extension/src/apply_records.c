@@ -245,6 +245,14 @@ tide_is_about_table(int code)
 	return code == ERRCODE_TIDE_SHAPE || code == ERRCODE_TIDE_NO_TARGET;
 }
 
+/* A row for which there is no partition is not here: its delete has nothing to do. */
+static bool
+is_nowhere(const TideChange *change, const ErrorData *error)
+{
+	return change->type == 'D' && error->sqlerrcode == ERRCODE_CHECK_VIOLATION &&
+		   error->table_name != NULL && error->constraint_name == NULL;
+}
+
 static void
 apply_change_carefully(TideApply *apply, const TideChange *change)
 {
@@ -261,6 +269,11 @@ apply_change_carefully(TideApply *apply, const TideChange *change)
 			return;
 	}
 	while (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION && ++tries < MAX_TRIES);
+	if (is_nowhere(change, error))
+	{
+		apply->counts.changes++;
+		return;
+	}
 	relation = tide_apply_relation(apply, change->relid);
 	if (!tide_is_about_table(error->sqlerrcode))
 	{

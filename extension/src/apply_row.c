@@ -28,6 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "apply.h"
 #include "pg_tide.h"
@@ -63,6 +64,7 @@ store_row(TideTarget *target, TupleTableSlot *slot, const TideValue *values)
 	if (target->n_unchanged > 0)
 		memset(target->unchanged, false, sizeof(bool) * natts);
 	target->n_unchanged = 0;
+	target->completed = false;
 	for (int i = 0; i < map->n_columns; i++)
 	{
 		TideMapColumn *column = &map->columns[i];
@@ -187,6 +189,21 @@ stamp_in(TupleTableSlot *slot, AttrNumber column, TideStamp *stamp)
 	return !isnull;
 }
 
+/* A version from the future would win over everything until then, so a wrong clock must not make one. */
+static void
+note_clock(TideApply *apply, int64 clock)
+{
+	if (clock > apply->latest_clock)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_FIELD_OVERFLOW),
+				 errmsg("the row's version is " INT64_FORMAT " s ahead of this server's clock",
+						(clock - apply->latest_clock) / USECS_PER_SEC + TIDE_MAX_AHEAD_S),
+				 errhint("Set the clocks of region \"%s\" and of this server right, then SELECT "
+						 "tide.pending_retry(id) for what waits in tide.pending_changes.",
+						 apply->link->region)));
+	apply->max_clock = Max(apply->max_clock, clock);
+}
+
 static TideMergeAction
 decide(TideApply *apply, TideTarget *target, TideLeaf *leaf, bool present)
 {
@@ -199,7 +216,7 @@ decide(TideApply *apply, TideTarget *target, TideLeaf *leaf, bool present)
 		input.local_stamped = stamp_in(leaf->found, leaf->stamp, &input.local);
 	input.remote_stamped = stamp_in(target->incoming, target->map->stamp, &input.remote);
 	if (input.remote_stamped)
-		apply->max_clock = Max(apply->max_clock, input.remote.clock);
+		note_clock(apply, input.remote.clock);
 	return tide_merge_decide(&input);
 }
 
@@ -258,7 +275,8 @@ insert_row(TideTarget *target, TideLeaf *leaf)
 {
 	if (target->n_unchanged > 0)
 		refuse_unchanged(target);
-	fill_defaults(target);
+	if (!target->completed)
+		fill_defaults(target);
 	before_write(target);
 	ExecSimpleRelationInsert(leaf->rri, target->estate,
 							 tide_leaf_row(target, leaf, target->incoming));
@@ -288,6 +306,7 @@ keep_values(TideTarget *target, TideLeaf *leaf)
 		target->unchanged[i] = false;
 		target->n_unchanged--;
 	}
+	target->completed = true;
 }
 
 static void

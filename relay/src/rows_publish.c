@@ -284,13 +284,12 @@ make_slot(Publisher *p, SlotState state, TideError *err)
 		return false;
 	p->confirmed = slot.position;
 	tide_lsn_format(slot.position, lsn);
-	if (state == SLOT_LOST || p->end > 0)
+	if (state != SLOT_MISSING || p->end > 0)
 		tide_log(
 			TIDE_LOG_ERROR,
 			"slot \"%s\" was lost (%s); a new one begins at %s: regions that had not everything"
 			" before that copy rows again",
-			p->slot, state == SLOT_LOST ? "too far behind, see max_slot_wal_keep_size" : "dropped",
-			lsn);
+			p->slot, why_lost[state], lsn);
 	else
 		tide_log(TIDE_LOG_INFO, "slot \"%s\" keeps rows from %s on", p->slot, lsn);
 	return true;

@@ -241,7 +241,11 @@ BEGIN
 END;
 $$;
 
-/* Everything is to be copied again; what is parked is part of that. */
+/*
+ * Everything is to be copied again; what is parked is part of that.  The rows of link_table are other
+ * ones afterwards, and that of link_progress is gone: a copy or a frame that is under way in
+ * another session does not find what it wants to update, and fails.
+ */
 CREATE FUNCTION tide._link_reset(link tide.link, reason text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -250,9 +254,9 @@ DECLARE
 	dropped bigint;
 BEGIN
 	DELETE FROM tide.link_progress p WHERE p.link_id = link.id;
-	UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL, rows_done = 0, bytes_done = 0,
-		rows_total = NULL, started_at = NULL, finished_at = NULL
-		WHERE t.link_id = link.id;
+	WITH gone AS (DELETE FROM tide.link_table t WHERE t.link_id = link.id RETURNING t.*)
+	INSERT INTO tide.link_table (link_id, schema_name, table_name)
+		SELECT g.link_id, g.schema_name, g.table_name FROM gone g;
 	DELETE FROM tide.parked_change c WHERE c.link_id = link.id;
 	GET DIAGNOSTICS dropped = ROW_COUNT;
 	UPDATE tide.link l SET phase = 'new', resyncs = l.resyncs + 1, last_resync = reason WHERE l.id = link.id;

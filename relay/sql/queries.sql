@@ -376,6 +376,19 @@ SELECT tide.relay_link_resync($1::text, $2::bigint, $3::text);
 -- name: relay_link_removed
 SELECT tide.relay_link_removed($1::text, $2::bigint);
 
+-- The session that applies holds a lock of its own.  Whoever has it when a link is opened lost the link
+-- and does not know yet, perhaps in the middle of a transaction: only one session at a time can apply.
+-- name: link_evict
+SELECT pg_catalog.pg_terminate_backend(a.pid, 2000)
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.classid = 1953064038 AND l.objid = $1::int AND l.objsubid = 2
+    AND l.granted AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+                                    WHERE d.datname = pg_catalog.current_database())
+    AND a.usename = current_user AND a.pid <> pg_catalog.pg_backend_pid();
+
+-- name: link_hold
+SELECT pg_catalog.pg_try_advisory_lock(1953064038, $1::int);
+
 -- At the origin.
 
 -- name: rows_identify
@@ -398,11 +411,13 @@ SELECT tide.rows_heartbeat();
 SELECT pg_catalog.string_agg(p.pubname, ',' ORDER BY p.pubname)
 FROM pg_catalog.pg_publication p WHERE p.pubname IN ('tide_global', 'tide_global_insert');
 
--- Ends a walsender of ours that still holds the slot although its relay has lost the link.
+-- Ends a walsender of ours that has not heard of its relay: others say something every second.
 -- name: rows_slot_free
-SELECT pg_catalog.pg_terminate_backend(a.pid)
-FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_activity a ON a.pid = s.active_pid
-WHERE s.slot_name = $1::name AND a.application_name LIKE 'pg_tide %' AND a.usename = current_user;
+SELECT pg_catalog.pg_terminate_backend(r.pid, 1000)
+FROM pg_catalog.pg_replication_slots s JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
+WHERE s.slot_name = $1::name AND r.usename = current_user
+    AND coalesce(r.reply_time, r.backend_start)
+        < pg_catalog.clock_timestamp() - interval '3 seconds';
 
 -- The first copy.
 

@@ -363,6 +363,46 @@ copy_wanted(TideLink *link, TideError *err)
 }
 
 static bool
+open_home(TideLink *link, TideError *err)
+{
+	const TidePipeline *pipeline = link->pipeline;
+
+	return tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &link->home,
+						err);
+}
+
+/* The link is ours: whoever else works on it has lost it, and may not know yet. */
+static bool
+hold_link(TideLink *link, TideError *err)
+{
+	char id[16];
+	const char *values[1] = {id};
+
+	snprintf(id, sizeof(id), "%d", link->spec.id);
+	return tide_pg_exec(link->home, tide_q_link_evict, 1, values, NULL, err) &&
+		   tide_pg_exec(link->home, tide_q_link_hold, 1, values, NULL, err);
+}
+
+/*
+ * Somebody dropped a publication and it was made again: a server before 18
+ * can't decode what was written in between, nor get past it.
+ */
+static bool
+recover(TideLink *link, TideError *err)
+{
+	char gap[sizeof(err->message)];
+
+	if (strcmp(err->code, "42704") != 0 || strstr(err->message, "publication") == NULL)
+		return false;
+	memcpy(gap, err->message, sizeof(gap));
+	tide_error_clear(err);
+	/* A frame may be half applied. */
+	tide_pg_close(link->home);
+	link->home = NULL;
+	return open_home(link, err) && hold_link(link, err) && resync(link, gap, err);
+}
+
+static bool
 serve(TideLink *link, TideError *err)
 {
 	const TideStop *drain = link->pipeline->drain;
@@ -379,7 +419,7 @@ serve(TideLink *link, TideError *err)
 			(void) tide_stop_sleep(drain, WAIT_MS);
 			continue;
 		}
-		if (!copy_wanted(link, err) || !tide_link_stream(link, err))
+		if (!copy_wanted(link, err) || (!tide_link_stream(link, err) && !recover(link, err)))
 			return false;
 	}
 	return true;
@@ -404,7 +444,7 @@ remove_link(TideLink *link, TideError *err)
 static bool
 run_link(TideLink *link, TideError *err)
 {
-	if (!read_spec(link, err) || !find_transport(link, err))
+	if (!read_spec(link, err) || !find_transport(link, err) || !hold_link(link, err))
 		return false;
 	if (link->spec.removing)
 		return remove_link(link, err);
@@ -415,11 +455,11 @@ bool
 tide_link_run(TidePipeline *pipeline, TideError *err)
 {
 	TideLink link = {.pipeline = pipeline};
-	const char *conninfo = pipeline->env->conninfo;
 	bool ok;
 
-	ok = tide_pg_open(conninfo, pipeline->spec.name, pipeline->abort, &link.home, err) &&
-		 tide_pg_open(conninfo, pipeline->spec.name, pipeline->abort, &link.reports, err) &&
+	ok = open_home(&link, err) &&
+		 tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &link.reports,
+					  err) &&
 		 run_link(&link, err);
 	tide_pg_close(link.home);
 	tide_pg_close(link.reports);

@@ -20,10 +20,10 @@
 #include "queries.h"
 #include "secret.h"
 
-#define START_TRIES 40 /* while a stream of our own that has ended still holds the slot */
-#define START_PAUSE_MS 100
-#define FREE_AFTER 3 /* tries; then whoever holds it is made to let go */
-#define DROP_TRIES 30
+/* While somebody streams from the slot: a stream of ours that has ended, or an earlier owner's. */
+#define TRIES 40
+#define PAUSE_MS 100
+#define FREE_EVERY 5 /* tries; then whoever holds it silently is made to let go */
 
 struct TideFrameSource
 {
@@ -92,7 +92,7 @@ check_lease(const TideLink *link, TideError *err)
 
 	while (!info->lease_fresh(info))
 	{
-		if (!tide_stop_sleep(link->pipeline->drain, START_PAUSE_MS))
+		if (!tide_stop_sleep(link->pipeline->drain, PAUSE_MS))
 			return tide_error(err, TIDE_ERR_STOPPED, "", "stopped while the database was silent");
 	}
 	return true;
@@ -105,11 +105,11 @@ drop_slot(TideLink *link, TideWal *wal, TideError *err)
 	{
 		if (tide_wal_drop_slot(wal, link->spec.slot, err))
 			return true;
-		if (!in_use(err) || n == DROP_TRIES)
+		if (!in_use(err) || n == TRIES)
 			return tide_link_at_origin(link, err);
-		if (n == FREE_AFTER && !free_slot(link, err))
+		if (n % FREE_EVERY == 0 && !free_slot(link, err))
 			return false;
-		if (!tide_stop_sleep(link->pipeline->drain, START_PAUSE_MS))
+		if (!tide_stop_sleep(link->pipeline->drain, PAUSE_MS))
 			return tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop");
 	}
 	return false;
@@ -211,7 +211,6 @@ find_publications(TideLink *link, char **publications, TideError *err)
 	return false;
 }
 
-/* A stream that ended a moment ago may still hold the slot; so may one of an earlier owner. */
 static bool
 open_frames(TideLink *link, const TideWalFramesOptions *opts, TideWalFrames **frames,
 			TideError *err)
@@ -220,11 +219,11 @@ open_frames(TideLink *link, const TideWalFramesOptions *opts, TideWalFrames **fr
 	{
 		if (tide_wal_frames_open(opts, frames, err))
 			return true;
-		if (!in_use(err) || n == START_TRIES)
+		if (!in_use(err) || n == TRIES)
 			return tide_link_at_origin(link, err);
-		if (n == FREE_AFTER && (!check_lease(link, err) || !free_slot(link, err)))
+		if (n % FREE_EVERY == 0 && (!check_lease(link, err) || !free_slot(link, err)))
 			return false;
-		if (!tide_stop_sleep(link->pipeline->drain, START_PAUSE_MS))
+		if (!tide_stop_sleep(link->pipeline->drain, PAUSE_MS))
 			return tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop");
 	}
 }

@@ -274,7 +274,7 @@ tide_row_frames_make(TideRowFrames *frames, TideBuf *out, TideError *err)
 	tide_write_u8(message, 'C');
 	tide_write_u8(message, 0);
 	tide_write_u64(message, position);
-	tide_write_u64(message, position);
+	tide_write_u64(message, position + 1); /* a commit has some length */
 	tide_write_u64(message, 0);
 	frames->begun = false;
 	if (!say(frames, message->data, message->len, err))

@@ -22,8 +22,8 @@
 #define TABLES_MS 2000
 #define SLOT_MS 5000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
-#define AWAY_MAX_MS 300000  /* ... growing to this: everything waits meanwhile */
-#define MAX_BEATS 64 /* heartbeats on their way that are remembered */
+#define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
+#define MAX_BEATS 64		/* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
 typedef enum Question

@@ -19,7 +19,7 @@
 
 #define EPOCH_2000_US INT64_C(946684800000000)
 
-#define STATUS_MS 5000		/* at most this long between two updates */
+#define STATUS_MS 1000		/* at most this long between two updates */
 #define MIN_STATUS_MS 50	/* however short the server's patience is */
 #define CONFIRM_MS 100		/* a confirmed position that moves is told this often at most */
 #define ASK_AFTER_MS 10000	/* silent for so long: ask for a sign of life */

@@ -242,30 +242,41 @@ BEGIN
 END;
 $$;
 
+/*
+ * Both, before anybody reads the WAL: a stream that begins before a publication
+ * was made can't name it, not even when it has come past that point.
+ */
+CREATE FUNCTION tide._publications_make() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock(1953064038, 1);
+	PERFORM tide._publication_make('tide_global', 'insert, update, delete, truncate'),
+		tide._publication_make('tide_global_insert', 'insert');
+END;
+$$;
+
 /* Puts the table into the publication where it belongs, and into no other of ours; NULL: into none. */
 CREATE FUNCTION tide._publication_choose(tbl regclass, wanted text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	pub record;
+	pub text;
+	member boolean;
 BEGIN
-	FOR pub IN
-		SELECT n.name, n.publish,
-			EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-					WHERE p.pubname = n.name AND r.prrelid = tbl) AS member
-		FROM (VALUES ('tide_global', 'insert, update, delete, truncate'),
-					 ('tide_global_insert', 'insert')) n (name, publish)
+	IF wanted IS NOT NULL THEN
+		PERFORM tide._publications_make();
+	END IF;
+	FOREACH pub IN ARRAY '{tide_global,tide_global_insert}'::text[]
 	LOOP
-		IF pub.member AND pub.name IS DISTINCT FROM wanted THEN
-			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub.name, tbl);
-		END IF;
-		-- Both, as soon as one is needed: a stream that reads from before a publication was made can't name it.
-		IF wanted IS NOT NULL THEN
-			PERFORM tide._publication_make(pub.name, pub.publish);
-		END IF;
-		IF pub.name = wanted AND NOT pub.member THEN
-			EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub.name, tbl);
+		member := EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+						  WHERE p.pubname = pub AND r.prrelid = tbl);
+		IF member AND pub IS DISTINCT FROM wanted THEN
+			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub, tbl);
+		ELSIF pub = wanted AND NOT member THEN
+			EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub, tbl);
 		END IF;
 	END LOOP;
 END;

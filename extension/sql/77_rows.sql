@@ -13,16 +13,32 @@ LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END $$;
 
-/* The timeline is that of the WAL being written: a checkpoint would tell of a promotion much later. */
+/*
+ * Who is here.  Asked before anything else, so what is to be published gets its publications now, if
+ * it has none.  The timeline is that of the WAL being written: a checkpoint would tell of a
+ * promotion much later.
+ */
 CREATE FUNCTION tide.rows_identify(OUT region text, OUT system_id bigint, OUT timeline int, OUT wal_level text,
 								   OUT in_recovery boolean, OUT wal_end pg_lsn, OUT version int)
-LANGUAGE sql SECURITY DEFINER
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = error
 AS $$
-	SELECT tide.region_name(), tide._system_identifier(),
-		CASE WHEN pg_is_in_recovery() THEN (pg_control_checkpoint()).timeline_id
-			 ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END,
-		current_setting('wal_level'), pg_is_in_recovery(), tide._wal_end(), current_setting('server_version_num')::int
+BEGIN
+	in_recovery := pg_is_in_recovery();
+	IF NOT in_recovery AND EXISTS (SELECT FROM tide.local_region)
+		AND (SELECT count(*) < 2 FROM pg_publication p WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
+	THEN
+		PERFORM tide._publications_make();
+	END IF;
+	region := tide.region_name();
+	system_id := tide._system_identifier();
+	timeline := CASE WHEN in_recovery THEN (pg_control_checkpoint()).timeline_id
+				ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::int END;
+	wal_level := current_setting('wal_level');
+	wal_end := tide._wal_end();
+	version := current_setting('server_version_num')::int;
+END;
 $$;
 
 /*

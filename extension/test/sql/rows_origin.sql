@@ -24,8 +24,10 @@ $$;
 SELECT region = tide.region_name(), system_id = (pg_control_system()).system_identifier,
 	timeline = (pg_control_checkpoint()).timeline_id, wal_level, in_recovery, wal_end <= pg_current_wal_insert_lsn(),
 	version = current_setting('server_version_num')::int FROM tide.rows_identify();
+SELECT count(*) FROM pg_publication;
 SELECT tide.region_init('us-east');
 SELECT region FROM tide.rows_identify();
+SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication ORDER BY 1;
 
 -- Tables: which columns, and in which form they can be read elsewhere
 CREATE TYPE mood AS ENUM ('sad', 'ok');

@@ -167,8 +167,7 @@ sub test_refused
 	for my $table (qw(no_key no_key_full nothing late_key unlogged a_view a_matview pg_class tide.link))
 	{
 		my $error = $mesh->error_of('us', "SELECT tide.table_add('$table', 'shapes')");
-		like($error, qr/^.*ERROR:  \w{5}: .*\Q$table\E.*\n.*HINT: /m, "$table: refused, with a hint");
-		note $error;
+		like($error, qr/ERROR:  \w{5}: .*\Q$table\E.*HINT: /s, "$table: refused, with a hint");
 	}
 	is($mesh->error_of('us', q{SELECT tide.table_add('nothing', 'shapes', '{"insert_only": true}')}), '',
 		'insert_only: taken without a key');

@@ -208,6 +208,17 @@ find_place(TideFrameSource *source, const TideStreamState *state, uint64_t *afte
 	return search(source, *after, state->last_seq + 1, after, err);
 }
 
+/* What the publisher is told; it answers all but confirmations. */
+static bool
+tell(TideFrameSource *source, TideRowsTopic topic, uint64_t position, TideError *err)
+{
+	TideRowsNote note;
+
+	tide_nats_link_note(source->link, position, &note);
+	return tide_rows_tell(source->nats, topic, source->link->spec.region,
+						  topic == TIDE_ROWS_CONFIRM ? NULL : source->answer_subject, &note, err);
+}
+
 /* ---- opening ---- */
 
 /* The stream here, taking the origin's frames from wherever they are published. */
@@ -303,6 +314,7 @@ nats_close(TideFrameSource *source)
 {
 	natsMsg **msg;
 	Entry *entry;
+	TideError ignored;
 
 	for (; (msg = queue_first(&source->messages)) != NULL; queue_drop(&source->messages))
 		natsMsg_Destroy(*msg);
@@ -311,9 +323,11 @@ nats_close(TideFrameSource *source)
 	free(source->messages.items);
 	free(source->entries.items);
 	tide_buf_free(&source->parts.data);
-	tide_js_close(source->js);
+	if (source->durable > 0)
+		(void) tell(source, TIDE_ROWS_CONFIRM, source->durable, &ignored);
 	if (source->nats != NULL)
 		tide_nats_flush(source->nats);
+	tide_js_close(source->js);
 	tide_nats_close(source->nats);
 	tide_mailbox_free(source->box);
 	free(source);
@@ -327,16 +341,6 @@ nats_poll(const TideFrameSource *source, struct pollfd *fds)
 }
 
 /* ---- telling the publisher ---- */
-
-static bool
-tell(TideFrameSource *source, TideRowsTopic topic, uint64_t position, TideError *err)
-{
-	TideRowsNote note;
-
-	tide_nats_link_note(source->link, position, &note);
-	return tide_rows_tell(source->nats, topic, source->link->spec.region,
-						  topic == TIDE_ROWS_CONFIRM ? NULL : source->answer_subject, &note, err);
-}
 
 static bool
 tell_durable(TideFrameSource *source, TideError *err)

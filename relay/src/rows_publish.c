@@ -36,7 +36,6 @@
 #define START_TRIES 40 /* while a stream of our own that has ended still holds the slot */
 #define START_PAUSE_MS 100
 #define FREE_AFTER 3 /* tries; then whoever holds it is made to let go */
-#define DEFAULT_LEVEL 3
 
 /* What comes to the mailbox. */
 typedef enum Tag
@@ -240,11 +239,16 @@ in_use(const TideError *err)
 	return strcmp(err->code, "55006") == 0;
 }
 
+/* Another relay may own the pipeline by now, and the slot: nothing is done to it on an old lease. */
 static bool
 pause_for_slot(Publisher *p, int try, TideError *err)
 {
 	const char *values[1] = {p->slot};
 
+	if (!p->info->lease_fresh(p->info))
+		return tide_error(err, TIDE_ERR_STALE, "",
+						  "this relay may have lost pipeline \"%s\": its slot is left alone",
+						  p->info->name);
 	if (try == FREE_AFTER && !home_exec(p, tide_q_rows_slot_free, 1, values, NULL, err))
 		return false;
 	return tide_stop_sleep(p->pipeline->drain, START_PAUSE_MS) ||
@@ -349,7 +353,6 @@ find_publications(Publisher *p, char **publications, TideError *err)
 static bool
 open_frames(Publisher *p, uint64_t start, const char *publications, TideError *err)
 {
-	const json_t *level = json_object_get(p->options, "compression");
 	const TideWalFramesOptions opts = {
 		.conninfo = p->info->conninfo,
 		.what = p->info->name,
@@ -362,7 +365,7 @@ open_frames(Publisher *p, uint64_t start, const char *publications, TideError *e
 		.server_version = p->server_version,
 		.start = start,
 		.max_frame = (size_t) tide_nats_opt_int(p->options, TIDE_SIDE_LINK, "max_frame"),
-		.level = json_is_integer(level) ? (int) json_integer_value(level) : DEFAULT_LEVEL,
+		.level = (int) tide_nats_opt_int(p->options, TIDE_SIDE_LINK, "compression"),
 	};
 
 	for (int n = 1;; n++)

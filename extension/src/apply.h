@@ -216,6 +216,7 @@ extern Datum tide_type_read(TideMapColumn *column, const TideValue *value);
 typedef struct TideLeaf
 {
 	Oid relid;
+	Oid owner; /* its triggers and index expressions run as */
 	ResultRelInfo *rri;
 	TupleConversionMap *from_root; /* NULL: the same columns in the same order */
 	Relation key_index;			   /* NULL: none */
@@ -251,12 +252,12 @@ struct TideTarget
 	TideTarget *next;
 };
 
-/* In apply->target_context. */
+/* In apply->target_context; acts as the owner from here on. */
 extern TideTarget *tide_target_open(TideApply *apply, TideMap *map);
 extern void tide_targets_close(TideApply *apply);
 
 /* Where the row in slot belongs. */
-extern TideLeaf *tide_target_leaf(TideTarget *target, TupleTableSlot *slot);
+extern TideLeaf *tide_target_leaf(TideApply *apply, TideTarget *target, TupleTableSlot *slot);
 
 /* Where a column of the table is in the leaf; 0 for 0. */
 extern AttrNumber tide_leaf_column(const TideLeaf *leaf, AttrNumber root);

@@ -24,6 +24,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -40,6 +41,9 @@
 #include "inbox.h"
 #include "pg_tide.h"
 #include "compat.h"
+
+/* A column of tide.pipeline (extension/sql/30_pipeline.sql); its first is the key, as in all of these. */
+#define PIPELINE_EPOCH 8
 
 /* Columns of tide.link_progress (extension/sql/70_rows.sql). */
 enum
@@ -61,7 +65,19 @@ enum
 static TideApplyLink current; /* the link this session works for */
 static bool current_valid = false;
 static MemoryContext current_context = NULL;
-static Oid link_relid = InvalidOid;
+
+/* One of our tables, and where the row of the current link was last seen in it. */
+typedef struct Place
+{
+	const char *relname;
+	Oid relid; /* InvalidOid: not looked up */
+	ItemPointerData tid;
+} Place;
+
+static Place link_place = {"link"};
+static Place pipeline_place = {"pipeline"};
+static Place progress_place = {"link_progress"};
+static Place *const places[] = {&link_place, &pipeline_place, &progress_place};
 
 /* ---- looking a link up ---- */
 
@@ -89,10 +105,77 @@ tide_catalog_owner(void)
 }
 
 static void
+forget_places(void)
+{
+	for (int i = 0; i < (int) lengthof(places); i++)
+		ItemPointerSetInvalid(&places[i]->tid);
+}
+
+/* Something about our tables changed: their contents (tide.link says so), or where rows are. */
+static void
 forget_link(Datum arg, Oid relid)
 {
-	if (!OidIsValid(relid) || relid == link_relid)
-		current_valid = false;
+	for (int i = 0; i < (int) lengthof(places); i++)
+	{
+		if (OidIsValid(relid) && relid != places[i]->relid)
+			continue;
+		places[i]->relid = InvalidOid;
+		ItemPointerSetInvalid(&places[i]->tid);
+		if (places[i] == &link_place)
+			current_valid = false;
+	}
+}
+
+static Oid
+place_relid(Place *place)
+{
+	if (!OidIsValid(place->relid))
+		place->relid = tide_catalog(place->relname);
+	return place->relid;
+}
+
+/*
+ * The row of one of our tables whose first column, the key, has that value; copied, NULL if there
+ * is none.  Where it was last time comes first: the index leads to the oldest version of
+ * a row that is updated with every frame, and from there through all of them.
+ */
+static HeapTuple
+read_place(Place *place, Relation rel, int key_value)
+{
+	Snapshot snapshot = GetLatestSnapshot();
+	HeapTupleData at_tid = {.t_self = place->tid};
+	HeapTuple tuple = NULL;
+	Buffer buffer;
+	bool isnull;
+
+	if (ItemPointerIsValid(&place->tid) &&
+		ItemPointerGetBlockNumber(&place->tid) < RelationGetNumberOfBlocks(rel) &&
+		heap_fetch(rel, snapshot, &at_tid, &buffer, false))
+	{
+		if (DatumGetInt32(heap_getattr(&at_tid, 1, RelationGetDescr(rel), &isnull)) == key_value)
+			tuple = heap_copytuple(&at_tid);
+		/* Nobody else looks at the page: so it is up to us to clear dead versions away. */
+		if (PageGetHeapFreeSpace(BufferGetPage(buffer)) < BLCKSZ / 4)
+			heap_page_prune_opt(rel, buffer);
+		ReleaseBuffer(buffer);
+	}
+	if (tuple == NULL)
+	{
+		SysScanDesc scan;
+		ScanKeyData key;
+
+		snapshot = RegisterSnapshot(snapshot);
+		ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(key_value));
+		scan = systable_beginscan(rel, tide_primary_key(rel), true, snapshot, 1, &key);
+		tuple = systable_getnext(scan);
+		if (tuple != NULL)
+			tuple = heap_copytuple(tuple);
+		systable_endscan(scan);
+		UnregisterSnapshot(snapshot);
+	}
+	if (tuple != NULL)
+		place->tid = tuple->t_self;
+	return tuple;
 }
 
 static char *
@@ -130,7 +213,8 @@ load_link(const char *sql, Oid arg_type, Datum arg)
 												ALLOCSET_SMALL_SIZES);
 		CacheRegisterRelcacheCallback(forget_link, (Datum) 0);
 	}
-	link_relid = tide_catalog("link");
+	(void) place_relid(&link_place);
+	forget_places();
 	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, &arg_type, &arg, NULL, false, 1) != SPI_OK_SELECT)
@@ -168,26 +252,14 @@ load_link_by_pipeline(text *pipeline)
 static bool
 read_epoch(int pipeline_id, int64 *epoch)
 {
-	Relation rel = table_open(tide_catalog("pipeline"), AccessShareLock);
-	AttrNumber column = get_attnum(RelationGetRelid(rel), "epoch");
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple tuple;
+	Relation rel = table_open(place_relid(&pipeline_place), AccessShareLock);
+	HeapTuple tuple = read_place(&pipeline_place, rel, pipeline_id);
 	bool isnull;
-	bool found;
 
-	ScanKeyInit(&key, get_attnum(RelationGetRelid(rel), "id"), BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(pipeline_id));
-	scan = systable_beginscan(rel, tide_primary_key(rel), true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-		*epoch = DatumGetInt64(heap_getattr(tuple, column, RelationGetDescr(rel), &isnull));
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
+	if (tuple != NULL)
+		*epoch = DatumGetInt64(heap_getattr(tuple, PIPELINE_EPOCH, RelationGetDescr(rel), &isnull));
 	table_close(rel, NoLock);
-	return found;
+	return tuple != NULL;
 }
 
 /* Raises TD001, with the words of tide._check_epoch(). */
@@ -227,7 +299,7 @@ find_link(text *pipeline, int64 epoch, LOCKMODE lock)
 		if (!known && !load_link_by_pipeline(pipeline))
 			break;
 		if (lock != NoLock)
-			LockDatabaseObject(tide_catalog("link"), (Oid) current.id, 0, lock);
+			LockDatabaseObject(place_relid(&link_place), (Oid) current.id, 0, lock);
 		if (current_valid && read_epoch(current.pipeline_id, &now) && now == epoch)
 		{
 			current.epoch = epoch;
@@ -261,7 +333,7 @@ tide_link_own_by_id(int link_id)
 				   INT4OID, Int32GetDatum(link_id)))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("link %d does not exist any more", link_id)));
-	LockDatabaseObject(tide_catalog("link"), (Oid) link_id, 0, ExclusiveLock);
+	LockDatabaseObject(place_relid(&link_place), (Oid) link_id, 0, ExclusiveLock);
 	return &current;
 }
 
@@ -278,37 +350,29 @@ fill_progress(HeapTuple tuple, TupleDesc desc, TideProgress *progress)
 	progress->timeline = (uint32) DatumGetInt32(
 		heap_getattr(tuple, PROGRESS_TIMELINE, desc, &isnull));
 	progress->durable = !TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data));
-	progress->tuple = heap_copytuple(tuple);
+	progress->tuple = tuple;
 }
 
 void
 tide_progress_read(const TideApplyLink *link, TideProgress *progress)
 {
-	Relation rel = table_open(tide_catalog("link_progress"), RowExclusiveLock);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple tuple;
+	Relation rel = table_open(place_relid(&progress_place), RowExclusiveLock);
+	HeapTuple tuple = read_place(&progress_place, rel, link->id);
 
 	if (RelationGetDescr(rel)->natts != PROGRESS_NATTS)
 		elog(ERROR, "%s.link_progress does not have the columns of this version", TIDE_SCHEMA);
-	ScanKeyInit(&key, PROGRESS_LINK_ID, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(link->id));
-	scan = systable_beginscan(rel, tide_primary_key(rel), true, snapshot, 1, &key);
-	tuple = systable_getnext(scan);
-	if (!HeapTupleIsValid(tuple))
+	if (tuple == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("the link to region \"%s\" has no position yet", link->region),
 						errhint("The relay writes the first one with tide.relay_link_begin().")));
 	fill_progress(tuple, RelationGetDescr(rel), progress);
-	systable_endscan(scan);
-	UnregisterSnapshot(snapshot);
 	table_close(rel, NoLock);
 }
 
 void
 tide_progress_write(const TideProgress *progress, const TideProgressStep *step)
 {
-	Relation rel = table_open(tide_catalog("link_progress"), RowExclusiveLock);
+	Relation rel = table_open(place_relid(&progress_place), RowExclusiveLock);
 	TupleDesc desc = RelationGetDescr(rel);
 	Datum values[PROGRESS_NATTS] = {0};
 	bool nulls[PROGRESS_NATTS] = {0};
@@ -338,6 +402,7 @@ tide_progress_write(const TideProgress *progress, const TideProgressStep *step)
 #undef ADD
 	tuple = heap_modify_tuple(progress->tuple, desc, values, nulls, replace);
 	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	progress_place.tid = tuple->t_self;
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
 }

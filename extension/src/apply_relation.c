@@ -389,7 +389,7 @@ new_map(const TideApply *apply, TideCursor record)
 
 /* NULL: not replicated here. */
 static TideMap *
-make_map(const TideApply *apply, TideCursor record, const TideRelation *relation)
+make_map(TideApply *apply, TideCursor record, const TideRelation *relation)
 {
 	RangeVar *name = makeRangeVar(tide_local_name(relation->schema),
 								  tide_local_name(relation->name), -1);
@@ -403,7 +403,10 @@ make_map(const TideApply *apply, TideCursor record, const TideRelation *relation
 		return NULL;
 	rel = table_open(map->relid, NoLock);
 	map_columns(apply, map, rel, relation);
+	/* Planning an expression already runs what is immutable in it. */
+	tide_apply_act_as(apply, rel->rd_rel->relowner);
 	map_defaults(map, rel);
+	tide_apply_act_as(apply, InvalidOid);
 	map_key(apply, map, rel);
 	read_copied(apply, map, rel);
 	table_close(rel, NoLock);

@@ -152,10 +152,12 @@ fetch_row(TideTarget *target, TideLeaf *leaf)
 
 /* Finds the row with that key (in the leaf's columns) and locks it; it is in leaf->found then. */
 static bool
-find_row(TideTarget *target, TideLeaf *leaf, TupleTableSlot *row, LockTupleMode mode)
+find_row(TideApply *apply, TideTarget *target, TideLeaf *leaf, TupleTableSlot *row,
+		 LockTupleMode mode)
 {
 	if (leaf->scan == NULL)
 		return false;
+	tide_apply_act_as(apply, leaf->owner);
 	set_key(leaf, row);
 	while (fetch_row(target, leaf))
 	{
@@ -223,8 +225,9 @@ decide(TideApply *apply, TideTarget *target, TideLeaf *leaf, bool present)
 /* ---- writing ---- */
 
 static void
-before_write(TideTarget *target)
+before_write(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
+	tide_apply_act_as(apply, leaf->owner);
 	target->estate->es_output_cid = GetCurrentCommandId(true);
 	if (target->triggers)
 		AfterTriggerBeginQuery();
@@ -271,13 +274,16 @@ refuse_unchanged(TideTarget *target)
 }
 
 static void
-insert_row(TideTarget *target, TideLeaf *leaf)
+insert_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
 	if (target->n_unchanged > 0)
 		refuse_unchanged(target);
 	if (!target->completed)
+	{
+		tide_apply_act_as(apply, target->owner);
 		fill_defaults(target);
-	before_write(target);
+	}
+	before_write(apply, target, leaf);
 	ExecSimpleRelationInsert(leaf->rri, target->estate,
 							 tide_leaf_row(target, leaf, target->incoming));
 	after_write(target);
@@ -310,19 +316,19 @@ keep_values(TideTarget *target, TideLeaf *leaf)
 }
 
 static void
-update_row(TideTarget *target, TideLeaf *leaf)
+update_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
 	keep_values(target, leaf);
-	before_write(target);
+	before_write(apply, target, leaf);
 	ExecSimpleRelationUpdate(leaf->rri, target->estate, &target->epq, leaf->found,
 							 tide_leaf_row(target, leaf, target->incoming));
 	after_write(target);
 }
 
 static void
-delete_row(TideTarget *target, TideLeaf *leaf)
+delete_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
-	before_write(target);
+	before_write(apply, target, leaf);
 	ExecSimpleRelationDelete(leaf->rri, target->estate, &target->epq, leaf->found);
 	after_write(target);
 }
@@ -333,17 +339,17 @@ delete_row(TideTarget *target, TideLeaf *leaf)
 static TideOutcome
 put_row(TideApply *apply, TideTarget *target)
 {
-	TideLeaf *leaf = tide_target_leaf(target, target->incoming);
-	bool present = find_row(target, leaf, tide_leaf_row(target, leaf, target->incoming),
+	TideLeaf *leaf = tide_target_leaf(apply, target, target->incoming);
+	bool present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->incoming),
 							LockTupleNoKeyExclusive);
 
 	switch (decide(apply, target, leaf, present))
 	{
 		case TIDE_MERGE_INSERT:
-			insert_row(target, leaf);
+			insert_row(apply, target, leaf);
 			return TIDE_OUTCOME_WRITTEN;
 		case TIDE_MERGE_UPDATE:
-			update_row(target, leaf);
+			update_row(apply, target, leaf);
 			return TIDE_OUTCOME_WRITTEN;
 		default:
 			return TIDE_OUTCOME_KEPT;
@@ -354,24 +360,25 @@ put_row(TideApply *apply, TideTarget *target)
 static TideOutcome
 move_row(TideApply *apply, TideTarget *target)
 {
-	TideLeaf *from = tide_target_leaf(target, target->old);
-	TideLeaf *to = tide_target_leaf(target, target->incoming);
+	TideLeaf *from = tide_target_leaf(apply, target, target->old);
+	TideLeaf *to = tide_target_leaf(apply, target, target->incoming);
 
 	if (from == to &&
-		!find_row(target, to, tide_leaf_row(target, to, target->incoming), LockTupleExclusive) &&
-		find_row(target, from, tide_leaf_row(target, from, target->old), LockTupleExclusive))
+		!find_row(apply, target, to, tide_leaf_row(target, to, target->incoming),
+				  LockTupleExclusive) &&
+		find_row(apply, target, from, tide_leaf_row(target, from, target->old), LockTupleExclusive))
 	{
 		(void) decide(apply, target, to, false); /* notes the clock */
-		update_row(target, to);
+		update_row(apply, target, to);
 		return TIDE_OUTCOME_WRITTEN;
 	}
-	if (find_row(target, from, tide_leaf_row(target, from, target->old), LockTupleExclusive))
+	if (find_row(apply, target, from, tide_leaf_row(target, from, target->old), LockTupleExclusive))
 	{
 		keep_values(target, from);
 		/* What is kept must outlive the slot it is in. */
 		ExecMaterializeSlot(target->incoming);
 		slot_getallattrs(target->incoming);
-		delete_row(target, from);
+		delete_row(apply, target, from);
 	}
 	return put_row(apply, target);
 }
@@ -393,11 +400,11 @@ same_key_bytes(const TideMap *map, const TideValue *old, const TideValue *new)
 
 /* Different bytes can be equal values: numeric 1.0 and 1.00. */
 static bool
-same_key_values(TideTarget *target)
+same_key_values(TideApply *apply, TideTarget *target)
 {
-	TideLeaf *from = tide_target_leaf(target, target->old);
+	TideLeaf *from = tide_target_leaf(apply, target, target->old);
 
-	if (from->scan == NULL || from != tide_target_leaf(target, target->incoming))
+	if (from->scan == NULL || from != tide_target_leaf(apply, target, target->incoming))
 		return false;
 	set_key(from, tide_leaf_row(target, from, target->old));
 	return has_key(from, tide_leaf_row(target, from, target->incoming));
@@ -457,7 +464,7 @@ apply_update(TideApply *apply, TideTarget *target, TideCursor payload)
 	}
 	store_row(target, target->incoming, new);
 	complete_stamp(apply, target);
-	if (moved && !same_key_values(target))
+	if (moved && !same_key_values(apply, target))
 		return move_row(apply, target);
 	return put_row(apply, target);
 }
@@ -486,15 +493,15 @@ apply_delete(TideApply *apply, TideTarget *target, TideCursor payload)
 		tide_apply_malformed("a delete");
 	need_old_key(target);
 	store_row(target, target->old, apply->old_values);
-	leaf = tide_target_leaf(target, target->old);
-	input.local_present = find_row(target, leaf, tide_leaf_row(target, leaf, target->old),
+	leaf = tide_target_leaf(apply, target, target->old);
+	input.local_present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->old),
 								   LockTupleExclusive);
 	if (input.local_present)
 		input.local_stamped = stamp_in(leaf->found, leaf->stamp, &input.local);
 	switch (tide_merge_decide(&input))
 	{
 		case TIDE_MERGE_DELETE:
-			delete_row(target, leaf);
+			delete_row(apply, target, leaf);
 			return TIDE_OUTCOME_WRITTEN;
 		case TIDE_MERGE_NOTHING:
 			return TIDE_OUTCOME_NOTHING;
@@ -566,7 +573,7 @@ tide_rows_delete_origin(TideApply *apply, TideTarget *target)
 							 TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure) == TM_Ok &&
 			is_of_origin(apply, leaf))
 		{
-			delete_row(target, leaf);
+			delete_row(apply, target, leaf);
 			deleted++;
 		}
 		MemoryContextSwitchTo(old);

@@ -46,6 +46,25 @@ tide_leaf_column(const TideLeaf *leaf, AttrNumber root)
 	return 0;
 }
 
+/*
+ * Forgets triggers that stay silent anyway, which is what most are while rows are applied: our own,
+ * and those of foreign keys.  The server would lock each row once more to show it to them.
+ */
+static void
+forget_silent_triggers(ResultRelInfo *rri)
+{
+	const TriggerDesc *triggers = rri->ri_TrigDesc;
+
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		char enabled = triggers->triggers[i].tgenabled;
+
+		if (enabled == TRIGGER_FIRES_ALWAYS || enabled == TRIGGER_FIRES_ON_REPLICA)
+			return;
+	}
+	rri->ri_TrigDesc = NULL;
+}
+
 /* The equality of the key's index, column by column. */
 static void
 init_search(TideLeaf *leaf)
@@ -116,6 +135,7 @@ add_leaf(TideTarget *target, ResultRelInfo *rri)
 	TideLeaf *leaf = palloc0(sizeof(TideLeaf));
 
 	leaf->relid = RelationGetRelid(rel);
+	leaf->owner = rel->rd_rel->relowner;
 	leaf->rri = rri;
 	if (rri != target->rri)
 		leaf->from_root = tide_partition_map(rri, target->estate);
@@ -129,6 +149,7 @@ add_leaf(TideTarget *target, ResultRelInfo *rri)
 		init_search(leaf);
 		leaf->scan = tide_index_beginscan(rel, leaf->key_index, GetActiveSnapshot(), leaf->n_keys);
 	}
+	forget_silent_triggers(rri);
 	target->triggers |= rri->ri_TrigDesc != NULL;
 	leaf->next = target->leaves;
 	target->leaves = leaf;
@@ -137,13 +158,14 @@ add_leaf(TideTarget *target, ResultRelInfo *rri)
 }
 
 TideLeaf *
-tide_target_leaf(TideTarget *target, TupleTableSlot *slot)
+tide_target_leaf(TideApply *apply, TideTarget *target, TupleTableSlot *slot)
 {
 	MemoryContext old;
 	ResultRelInfo *rri;
 
 	if (target->routing == NULL)
 		return target->leaves;
+	tide_apply_act_as(apply, target->owner);
 	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(target->estate));
 	rri = ExecFindPartition(target->mtstate, target->rri, target->routing, slot, target->estate);
 	MemoryContextSwitchTo(old);
@@ -196,7 +218,6 @@ init_executor(TideTarget *target)
 	target->incoming = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &TTSOpsVirtual);
 	target->old = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &TTSOpsVirtual);
 	target->unchanged = palloc0(sizeof(bool) * RelationGetDescr(rel)->natts);
-	target->triggers = target->rri->ri_TrigDesc != NULL;
 	MemoryContextSwitchTo(old);
 }
 
@@ -240,6 +261,8 @@ tide_target_open(TideApply *apply, TideMap *map)
 
 	if (!map->checked)
 		tide_map_check_rights(apply, rel, TIDE_TARGET_RIGHTS);
+	/* Setting up indexes already runs functions in their expressions. */
+	tide_apply_act_as(apply, rel->rd_rel->relowner);
 	target->map = map;
 	target->rel = rel;
 	target->owner = rel->rd_rel->relowner;

@@ -50,8 +50,8 @@ static const struct
 	const char *prefix;
 	Verdict verdict;
 } verdicts[] = {
-	{"40", AGAIN},	 {"55P03", AGAIN}, {"TD", GIVE_UP}, {"08", GIVE_UP},
-	{"25", GIVE_UP}, {"28", GIVE_UP},  {"3D", GIVE_UP}, {"53", GIVE_UP},
+	{"40", AGAIN},	 {"55P03", AGAIN}, {"TD014", CAREFULLY}, {"TD015", CAREFULLY}, {"TD", GIVE_UP},
+	{"08", GIVE_UP}, {"25", GIVE_UP},  {"28", GIVE_UP},		 {"3D", GIVE_UP},	   {"53", GIVE_UP},
 	{"57", GIVE_UP}, {"58", GIVE_UP},  {"F0", GIVE_UP},
 };
 

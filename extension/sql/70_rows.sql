@@ -28,11 +28,14 @@ CREATE TABLE tide.class
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
-/* A replicated table.  Named by schema and name too: other regions know only those. */
+/*
+ * A replicated table.  No foreign key says that its class is there: pg_restore fills several tables at a
+ * time, in any order.  table_add() and class_drop() see to it.
+ */
 CREATE TABLE tide.replicated_table
 (
 	relid		regclass PRIMARY KEY,
-	class		text COLLATE "C" NOT NULL REFERENCES tide.class,
+	class		text COLLATE "C" NOT NULL,
 	options		jsonb NOT NULL DEFAULT '{}',
 	insert_only	boolean NOT NULL DEFAULT false,
 	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()

@@ -305,6 +305,7 @@ DECLARE
 	present tide.replicated_table;
 BEGIN
 	PERFORM tide._table_check(tbl, caller);
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
 	known := tide._class(class);
 	PERFORM tide._table_check_options(tbl, options);
 	insert_only := coalesce((options ->> 'insert_only')::boolean, false);
@@ -312,7 +313,6 @@ BEGIN
 	IF NOT insert_only THEN
 		PERFORM tide._table_check_key(tbl);
 	END IF;
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
 	SELECT t.* INTO present FROM tide.replicated_table t WHERE t.relid = tbl;
 	IF present.class <> known.name THEN
 		RAISE EXCEPTION 'table % is in class "%"', tbl, present.class

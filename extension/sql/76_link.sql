@@ -281,20 +281,50 @@ $$;
 
 /* ---- tables of links ---- */
 
+/* Tables that rows are taken for, as the other regions know them: by name. */
+CREATE FUNCTION tide._taken_tables() RETURNS TABLE (schema_name name, table_name name)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT n.nspname, c.relname
+	FROM tide.replicated_table r
+		JOIN tide.class k ON k.name = r.class AND k.scope <> 'regional'
+		JOIN pg_class c ON c.oid = r.relid
+		JOIN pg_namespace n ON n.oid = c.relnamespace
+$$;
+
 /*
  * Forgets copies of tables that are not added here any more, or have another
  * name: added again, they are copied again, as their changes were let lie.
+ * Looks first: link_table's triggers tell every backend of a statement, even if it changes no row.
  */
 CREATE FUNCTION tide._link_tables_clean() RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	DELETE FROM tide.link_table t
-	WHERE NOT EXISTS (SELECT FROM tide.replicated_table r
-						  JOIN tide.class k ON k.name = r.class
-						  JOIN pg_class c ON c.oid = r.relid
-						  JOIN pg_namespace n ON n.oid = c.relnamespace
-					  WHERE k.scope <> 'regional' AND n.nspname = t.schema_name AND c.relname = t.table_name)
+BEGIN
+	IF EXISTS (SELECT t.schema_name, t.table_name FROM tide.link_table t EXCEPT SELECT h.* FROM tide._taken_tables() h) THEN
+		DELETE FROM tide.link_table t WHERE (t.schema_name, t.table_name) NOT IN (SELECT h.* FROM tide._taken_tables() h);
+	END IF;
+END;
+$$;
+
+/* Makes the rows of link_table that a link lacks. */
+CREATE FUNCTION tide._link_tables_add(link tide.link) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF EXISTS (SELECT h.* FROM tide._taken_tables() h
+			   EXCEPT SELECT t.schema_name, t.table_name FROM tide.link_table t WHERE t.link_id = link.id)
+	THEN
+		INSERT INTO tide.link_table (link_id, schema_name, table_name, state, copied_lsn)
+			SELECT link.id, h.schema_name, h.table_name, CASE WHEN link.copy THEN 'wanted' ELSE 'copied' END,
+				CASE WHEN NOT link.copy THEN '0/0'::pg_lsn END
+			FROM tide._taken_tables() h
+			ON CONFLICT DO NOTHING;
+	END IF;
+END;
 $$;
 
 /* ---- the relay's side ---- */
@@ -327,18 +357,7 @@ AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 BEGIN
-	PERFORM tide._link_tables_clean();
-	INSERT INTO tide.link_table (link_id, schema_name, table_name, state, copied_lsn)
-		SELECT link.id, n.nspname, c.relname, CASE WHEN link.copy THEN 'wanted' ELSE 'copied' END,
-			CASE WHEN NOT link.copy THEN '0/0'::pg_lsn END
-		FROM tide.replicated_table r
-			JOIN tide.class k ON k.name = r.class
-			JOIN pg_class c ON c.oid = r.relid
-			JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE k.scope <> 'regional'
-			AND NOT EXISTS (SELECT FROM tide.link_table t
-							WHERE t.link_id = link.id AND t.schema_name = n.nspname AND t.table_name = c.relname)
-		ON CONFLICT DO NOTHING;
+	PERFORM tide._link_tables_clean(), tide._link_tables_add(link);
 	RETURN QUERY
 		SELECT t.schema_name::text, t.table_name::text, t.state, t.copied_lsn
 		FROM tide.link_table t WHERE t.link_id = link.id

@@ -43,6 +43,8 @@
 #define MAX_REWINDS 7		 /* that bring nothing; then rows are copied again */
 #define STUCK_MS 60000		 /* between two parts of a transaction: rows are locked meanwhile */
 #define STALE_SOURCE_MS 3000
+#define STREAM_WAIT_MS 3000
+#define STREAM_PAUSE_MS 200
 #define SUSPECT_MS 10000
 #define SILENCE_MS 15000 /* without any frame, although there is a heartbeat every second */
 #define MAX_SILENCES 3	 /* answered ones; then the stream here is made anew */
@@ -221,9 +223,9 @@ tell(TideFrameSource *source, TideRowsTopic topic, uint64_t position, TideError 
 
 /* ---- opening ---- */
 
-/* The stream here, taking the origin's frames from wherever they are published. */
+/* Is there a stream here that gets the origin's frames?  Makes one if that is how they come. */
 static bool
-open_stream(TideFrameSource *source, TideStreamState *state, TideError *err)
+look_for_stream(TideFrameSource *source, TideStreamState *state, bool *found, TideError *err)
 {
 	TideLink *link = source->link;
 	const TideProvision *want = &source->stream.want;
@@ -231,20 +233,42 @@ open_stream(TideFrameSource *source, TideStreamState *state, TideError *err)
 	TideRowsAnswer answer;
 	bool heard = false;
 
+	*found = false;
 	if (!tide_provision_stream(source->js, want, state, err))
 		return false;
-	if (state->exists &&
-		(tide_stream_captures(state, want->reads) || tide_stream_sources(state, want->reads)))
+	*found = state->exists &&
+			 (tide_stream_captures(state, want->reads) || tide_stream_sources(state, want->reads));
+	if (*found)
 		return true;
 	tide_stream_clear(state);
 	if (!tide_nats_link_where(link, source->nats, &answer, &heard, err))
 		return false;
-	if (heard && answer.domain[0] != '\0' && own != NULL && strcmp(answer.domain, own) != 0)
-		return tide_provision_source(source->js, want, answer.domain, want->reads, state, err);
+	*found = heard && answer.domain[0] != '\0' && own != NULL && strcmp(answer.domain, own) != 0;
+	return !*found ||
+		   tide_provision_source(source->js, want, answer.domain, want->reads, state, err);
+}
+
+/* At first the origin's relay may still be about to make its stream. */
+static bool
+open_stream(TideFrameSource *source, TideStreamState *state, TideError *err)
+{
+	long long end = tide_monotonic_ms() + STREAM_WAIT_MS;
+	bool found;
+
+	do
+	{
+		if (!look_for_stream(source, state, &found, err))
+			return false;
+		if (found)
+			return true;
+		if (!tide_stop_sleep(source->link->pipeline->drain, STREAM_PAUSE_MS))
+			return tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop");
+	}
+	while (tide_monotonic_ms() < end);
 	return tide_error(
 		err, TIDE_ERR_UNAVAILABLE, TIDE_JS_STREAM_NOT_FOUND,
 		"there is no stream \"%s\" at \"%s\" yet: the relay of region \"%s\" makes it",
-		source->stream.name, tide_nats_url(source->nats), link->spec.region);
+		source->stream.name, tide_nats_url(source->nats), source->link->spec.region);
 }
 
 static bool

@@ -33,9 +33,9 @@
 #define SEEN_MS 10000  /* a position that does not move is written this often */
 #define LOOK_MS 5000   /* between two looks at the slot and the destinations */
 #define REWIND_MS 3000 /* a rewind is given this long before the next one */
-#define START_TRIES 40 /* while a stream of our own that has ended still holds the slot */
+#define START_TRIES 60 /* while a stream that has ended still holds the slot */
 #define START_PAUSE_MS 100
-#define FREE_AFTER 3 /* tries; then whoever holds it is made to let go */
+#define FREE_EVERY 5 /* tries: then one that has not heard of its relay for long is ended */
 
 /* What comes to the mailbox. */
 typedef enum Tag
@@ -249,7 +249,7 @@ pause_for_slot(Publisher *p, int try, TideError *err)
 		return tide_error(err, TIDE_ERR_STALE, "",
 						  "this relay may have lost pipeline \"%s\": its slot is left alone",
 						  p->info->name);
-	if (try == FREE_AFTER && !home_exec(p, tide_q_rows_slot_free, 1, values, NULL, err))
+	if (try % FREE_EVERY == 0 && !home_exec(p, tide_q_rows_slot_free, 1, values, NULL, err))
 		return false;
 	return tide_stop_sleep(p->pipeline->drain, START_PAUSE_MS) ||
 		   tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop");

@@ -204,6 +204,7 @@ save_progress(TideApply *apply, TideApplyFrame *frame)
 	if ((frame->header.flags & TIDE_FRAME_OPEN) != 0)
 	{
 		frame->transaction->changes = step->changes;
+		tide_session_left_open();
 		return;
 	}
 	frame->transaction->changes = 0;
@@ -264,6 +265,24 @@ fix_settings(void)
 								 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/*
+ * A type's function that finds a value too short speaks of the protocol, which a
+ * client would take for trouble with the connection.
+ */
+static void
+rethrow(void)
+{
+	ErrorData *error;
+
+	if (geterrcode() != ERRCODE_PROTOCOL_VIOLATION)
+		PG_RE_THROW();
+	MemoryContextSwitchTo(TopTransactionContext);
+	error = CopyErrorData();
+	FlushErrorState();
+	error->sqlerrcode = ERRCODE_INVALID_BINARY_REPRESENTATION;
+	ReThrowError(error);
+}
+
 void
 tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg)
 {
@@ -281,12 +300,15 @@ tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void
 		work(apply, arg);
 		tide_targets_close(apply);
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
 		SessionReplicationRole = saved_role;
 		applying = false;
+		rethrow();
 	}
 	PG_END_TRY();
+	SessionReplicationRole = saved_role;
+	applying = false;
 	error_context_stack = context.previous;
 	tide_apply_act_as(apply, InvalidOid);
 	AtEOXact_GUC(false, guc_level);

@@ -127,6 +127,9 @@ extern XLogRecPtr tide_session_flushed(const TideApplyLink *link, const TideProg
 /* Of this database transaction; not open at its beginning. */
 extern TideOpenTransaction *tide_session_transaction(void);
 
+/* A call ends in the middle of it: it must not be committed so. */
+extern void tide_session_left_open(void);
+
 /* ---- apply_relation.c: from a frame's relation to a local table ---- */
 
 typedef struct TideMapColumn

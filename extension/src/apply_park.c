@@ -45,6 +45,8 @@ is_of_the_data(int code)
 	switch (ERRCODE_TO_CATEGORY(code))
 	{
 		case ERRCODE_CONNECTION_EXCEPTION:
+			return code ==
+				   ERRCODE_PROTOCOL_VIOLATION; /* how functions of types say that a value is short */
 		case ERRCODE_INVALID_TRANSACTION_STATE: /* a read-only server, say */
 		case ERRCODE_TRANSACTION_ROLLBACK:
 		case ERRCODE_INSUFFICIENT_RESOURCES:

@@ -175,7 +175,8 @@ queue_change(TideApply *apply, TideFrameRelation *relation, const TideChange *ch
 		}
 	}
 	tide_park(apply, relation, change, keys.key, ERRCODE_TIDE_PARKED,
-			  "waits behind an earlier change of its row");
+			  keys.key == NULL ? "waits behind an earlier change of its table"
+							   : "waits behind an earlier change of its row");
 	return true;
 }
 

@@ -56,6 +56,8 @@ static bool active = false;
 static SubTransactionId active_subid = InvalidSubTransactionId; /* the innermost that applied */
 static XLogRecPtr reached = InvalidXLogRecPtr;
 static TideOpenTransaction open_transaction;
+static SubTransactionId open_subid = InvalidSubTransactionId; /* where it began, once in parts */
+static bool spoiled = false; /* a part of it was undone by itself */
 
 /* ---- the end of a transaction ---- */
 
@@ -75,6 +77,8 @@ forget_transaction(void)
 	active_subid = InvalidSubTransactionId;
 	reached = InvalidXLogRecPtr;
 	memset(&open_transaction, 0, sizeof(open_transaction));
+	open_subid = InvalidSubTransactionId;
+	spoiled = false;
 	replorigin_session_origin = InvalidRepOriginId;
 	replorigin_session_origin_lsn = InvalidXLogRecPtr;
 	replorigin_session_origin_timestamp = 0;
@@ -88,7 +92,7 @@ at_transaction_end(XactEvent event, void *arg)
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (open_transaction.open)
+			if (open_transaction.open || spoiled)
 				ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 								errmsg("a transaction of another region is only partly applied"),
 								errhint("Apply the frames up to its end before committing.")));
@@ -122,6 +126,9 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 {
 	if (!active || event != SUBXACT_EVENT_ABORT_SUB || subid > active_subid)
 		return;
+	if (subid <= open_subid)
+		open_subid = InvalidSubTransactionId;
+	spoiled |= open_subid != InvalidSubTransactionId;
 	reached = InvalidXLogRecPtr;
 	memset(&open_transaction, 0, sizeof(open_transaction));
 	tide_parked_transaction_end(false);
@@ -242,6 +249,13 @@ tide_session_begin_copy(void)
 						errmsg("%d sessions are copying rows already", COPY_ORIGINS),
 						errhint("Try again when one of them has finished.")));
 	tag_transaction();
+}
+
+void
+tide_session_left_open(void)
+{
+	if (open_subid == InvalidSubTransactionId)
+		open_subid = GetCurrentSubTransactionId();
 }
 
 TideOpenTransaction *

@@ -212,6 +212,7 @@ init_executor(TideTarget *target)
 	tide_init_range_table(estate, rte, perms);
 	target->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(target->rri, rel, 1, NULL, 0);
+	estate->es_opened_result_relations = lappend(NIL, target->rri);
 	estate->es_snapshot = GetActiveSnapshot();
 	estate->es_output_cid = GetCurrentCommandId(true);
 	tide_init_epq(&target->epq, estate);
@@ -295,8 +296,7 @@ close_target(TideTarget *target)
 	ExecResetTupleTable(target->estate->es_tupleTable, false);
 	if (target->routing != NULL)
 		ExecCleanupTupleRouting(target->mtstate, target->routing);
-	else
-		ExecCloseIndices(target->rri);
+	ExecCloseResultRelations(target->estate); /* indexes; what after triggers opened */
 	table_close(target->rel, NoLock);
 	FreeExecutorState(target->estate);
 }

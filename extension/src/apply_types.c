@@ -96,8 +96,7 @@ tide_type_differs(const TideColumn *remote, Oid local, int32 typmod)
 							(int) remote->type_schema.len, remote->type_schema.data,
 							(int) remote->type_name.len, remote->type_name.data);
 		return psprintf("type %s here and %s there", format_type_be(local),
-						IS_OWN_TYPE(remote->type) ? "an unknown one"
-												  : format_type_be(remote->type));
+						format_type_extended(remote->type, -1, FORMAT_TYPE_ALLOW_INVALID));
 	}
 	if (typmod_loses(base, remote->typmod, typmod))
 		return psprintf("type %s here and a longer or more precise one there",

@@ -171,8 +171,8 @@ check_columns(TideApply *apply, void *arg)
 {
 	Copy *copy = arg;
 
-	/* Types may be in schemas that mean nothing to the relay. */
-	tide_apply_act_as(apply, copy->rel->rd_rel->relowner);
+	/* Types may be in schemas that mean nothing to the relay, and ours nothing to the table's owner. */
+	tide_apply_act_as(apply, tide_catalog_owner());
 	for (int i = 0; i < copy->n_columns; i++)
 		check_column(copy, i);
 	tide_apply_act_as(apply, InvalidOid);

@@ -59,7 +59,7 @@ sub reason
 sub retry
 {
 	my ($table) = @_;
-	$mesh->sql('eu', "SELECT tide.pending_retry((SELECT min(id) FROM tide.pending_changes WHERE table_name = '$table'))");
+	$mesh->sql('eu', "SELECT tide.pending_retry((SELECT min(id) FROM tide.parked_change WHERE table_name = '$table'))");
 	$mesh->settle_one('us', 'eu');
 	is(parked($table), '', "$table: a retry takes all of it");
 	return $mesh->same_tables("$table: equal", [$table]);
@@ -72,7 +72,7 @@ others_go_on('a column dropped at the origin');
 is(parked('altered'), '', '... is no reason to stop');
 $mesh->same_tables('... nor for differences', ['altered'], except => ['gone']);
 $mesh->sql('us', 'ALTER TABLE altered ADD more text');
-$mesh->sql('us', q{INSERT INTO altered VALUES (2, 'with', 'more')});
+$mesh->sql('us', q{INSERT INTO altered (id, v, more) VALUES (2, 'with', 'more')});
 $mesh->sql('us', q{UPDATE altered SET v = 'changed'; DELETE FROM altered WHERE id = 1});
 others_go_on('a column added at the origin');
 is(parked('altered'), 'TD014', '... the table waits');

@@ -189,6 +189,20 @@ SELECT a FROM pg_class, unnest(relacl) a WHERE relname = 'owned' AND a::text ~ '
 SET ROLE regress_rows_owner;
 INSERT INTO owned VALUES (1);
 SELECT id, tide_stamp IS NOT NULL FROM owned;
+-- and may give it partitions
+CREATE TABLE owned_parts (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
+SET ROLE regress_rows_both;
+SELECT tide.table_add('owned_parts', 'shop');
+SET ROLE regress_rows_owner;
+CREATE TABLE owned_part_1 PARTITION OF owned_parts FOR VALUES FROM (0) TO (10);
+CREATE TABLE owned_part_2 (LIKE owned_parts INCLUDING ALL);
+ALTER TABLE owned_parts ATTACH PARTITION owned_part_2 FOR VALUES FROM (10) TO (20);
+INSERT INTO owned_parts VALUES (1), (11);
+SELECT tableoid::regclass, tide_stamp IS NOT NULL FROM owned_parts ORDER BY id;
+ALTER TABLE owned_parts DETACH PARTITION owned_part_2;
+INSERT INTO owned_part_2 VALUES (12);
+SELECT id, tide_stamp IS NOT NULL FROM owned_part_2 ORDER BY id;
+DROP TABLE owned_parts, owned_part_2;
 RESET ROLE;
 
 -- What others do to replicated tables

@@ -190,6 +190,9 @@ extern TideMap *tide_map_find(TideApply *apply, TideCursor payload);
 /* The index by which rows are found; InvalidOid: none. */
 extern Oid tide_map_key_index(Relation rel);
 
+/* Which of the frame's columns goes into a local one; -1: none. */
+extern int tide_map_source(const TideMap *map, AttrNumber attnum);
+
 /* A name of the frame in this server's encoding. */
 extern char *tide_local_name(TideStr str);
 
@@ -377,6 +380,9 @@ extern bool tide_apply_find_map(TideApply *apply, TideFrameRelation *relation);
 
 /* One change, or an error; one whose row waits is parked. */
 extern void tide_apply_change(TideApply *apply, const TideChange *change);
+
+/* What a change's type is called: 'I' insert and so on. */
+extern const char *tide_operation_name(char type);
 
 /* A reason that holds for every row of a table? */
 extern bool tide_is_about_table(int code);

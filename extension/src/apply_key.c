@@ -25,18 +25,6 @@ static const char *const text_settings[][2] = {
 	{"extra_float_digits", "1"}, {"bytea_output", "hex"},		{"lc_monetary", "C"},
 };
 
-static int
-source_of(const TideMap *map, AttrNumber attnum)
-{
-	for (int i = 0; i < map->n_columns; i++)
-	{
-		if (map->columns[i].attnum == attnum)
-			return i;
-	}
-	elog(ERROR, "a column of the key is not in the frame");
-	return -1;
-}
-
 static char *
 value_text(TideMapColumn *column, const TideValue *value)
 {
@@ -72,7 +60,7 @@ key_text(TideMap *map, const TideValue *values, const TideValue *fallback)
 	initStringInfo(&out);
 	for (int i = 0; i < map->n_keys; i++)
 	{
-		int n = source_of(map, map->keys[i]);
+		int n = tide_map_source(map, map->keys[i]);
 		const TideValue *value = values[n].kind == 'u' && fallback != NULL ? &fallback[n]
 																		   : &values[n];
 		char *text = value_text(&map->columns[n], value);

@@ -323,22 +323,6 @@ bytes_of(const char *prefix, TideCursor cursor)
 	return result;
 }
 
-static const char *
-op_name(char type)
-{
-	switch (type)
-	{
-		case 'I':
-			return "insert";
-		case 'U':
-			return "update";
-		case 'D':
-			return "delete";
-		default:
-			return "truncate";
-	}
-}
-
 void
 tide_parked_tell(void)
 {
@@ -399,7 +383,7 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	values[2] = CStringGetTextDatum(table);
 	values[3] = key == NULL ? (Datum) 0 : CStringGetTextDatum(key);
 	nulls[3] = key == NULL ? 'n' : ' ';
-	values[4] = CStringGetTextDatum(op_name(change->type));
+	values[4] = CStringGetTextDatum(tide_operation_name(change->type));
 	values[5] = PointerGetDatum(bytes_of(NULL, relation->record));
 	values[6] = PointerGetDatum(bytes_of(&change->type, change->record));
 	values[7] = LSNGetDatum(apply->commit_lsn);

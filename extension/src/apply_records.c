@@ -121,8 +121,8 @@ tide_apply_forget_targets(TideApply *apply)
 
 /* ---- one change ---- */
 
-static const char *
-operation_name(char type)
+const char *
+tide_operation_name(char type)
 {
 	switch (type)
 	{
@@ -186,7 +186,7 @@ tide_apply_change(TideApply *apply, const TideChange *change)
 	TideFrameRelation *relation = tide_apply_relation(apply, change->relid);
 	TideTarget *target;
 
-	apply->operation = operation_name(change->type);
+	apply->operation = tide_operation_name(change->type);
 	if (apply->n_parked == 0 || !queue_change(apply, relation, change))
 	{
 		target = tide_apply_target(apply, relation);

@@ -289,9 +289,8 @@ map_columns(const TideApply *apply, TideMap *map, Relation rel, const TideRelati
 	}
 }
 
-/* Which of the frame's columns goes into a local one; -1: none. */
-static int
-source_of(const TideMap *map, AttrNumber attnum)
+int
+tide_map_source(const TideMap *map, AttrNumber attnum)
 {
 	for (int i = 0; i < map->n_columns; i++)
 	{
@@ -356,7 +355,7 @@ map_key(const TideApply *apply, TideMap *map, Relation rel)
 	for (int i = 0; i < map->n_keys; i++)
 	{
 		AttrNumber attnum = index->rd_index->indkey.values[i];
-		int source = source_of(map, attnum);
+		int source = tide_map_source(map, attnum);
 
 		if (source < 0)
 			tide_map_refuse_shape(apply, rel,

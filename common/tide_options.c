@@ -43,7 +43,7 @@ static const TideOption options[] = {
 
 	{NULL, LINK, "copy", TIDE_OPT_BOOL, false, 0, 0, "true",
 		"copy the rows that are there before changes are applied"},
-	{NULL, LINK, "copy_workers", TIDE_OPT_INT, false, 1, 32, "2",
+	{NULL, LINK, "copy_workers", TIDE_OPT_INT, false, 1, 8, "2",
 		"tables copied at the same time"},
 	{NULL, LINK, "max_frame", TIDE_OPT_INT, false, 65536, 268435456, "1048576",
 		"size in bytes, before compression, at which a frame of changes is closed"},

@@ -297,10 +297,10 @@ SELECT pg_catalog.jsonb_build_object(
     'links', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l) ORDER BY l.region), '[]')
               FROM tide.link l),
     'link_tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                               'region', l.region, 'schema', t.schema_name, 'table', t.table_name)),
-                               '[]')
+                               'region', l.region, 'phase', l.phase, 'schema', t.schema_name,
+                               'table', t.table_name)), '[]')
                     FROM tide.link l JOIN tide.link_table t ON t.link_id = l.id
-                    WHERE l.copy AND l.phase = 'streaming' AND t.state <> 'copied'),
+                    WHERE l.copy AND t.state <> 'copied'),
     'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
     'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
                      FROM tide.rows_destination d),

@@ -279,20 +279,20 @@ check_outboxes(TideDoctor *d, const char *id)
 typedef struct Idle
 {
 	const char *direction;
-	TideDoctorLevel level;
 	const char *message;
 	const char *function; /* lets it run again */
-	bool by_target;		  /* ... called with the target, not with the pipeline's name */
+	TideDoctorLevel level;
+	bool by_target; /* call it with the target, not with the pipeline's name */
 } Idle;
 
 static const Idle idles[] = {
-	{"outbox", TIDE_DOCTOR_WARN, "disabled; its outbox keeps everything until it runs again",
-	 "relay_enable", false},
-	{"link", TIDE_DOCTOR_WARN, "paused; the origin keeps its WAL until it goes on", "link_resume",
+	{"outbox", "disabled; its outbox keeps everything until it runs again", "relay_enable",
+	 TIDE_DOCTOR_WARN, false},
+	{"link", "paused; the origin keeps its WAL until it goes on", "link_resume", TIDE_DOCTOR_WARN,
 	 true},
-	{"rows", TIDE_DOCTOR_WARN, "disabled; this server keeps its WAL until it runs again",
-	 "relay_enable", false},
-	{NULL, TIDE_DOCTOR_NOTE, "disabled", "relay_enable", false},
+	{"rows", "disabled; this server keeps its WAL until it runs again", "relay_enable",
+	 TIDE_DOCTOR_WARN, false},
+	{NULL, "disabled", "relay_enable", TIDE_DOCTOR_NOTE, false},
 };
 
 static const Idle *

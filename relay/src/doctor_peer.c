@@ -695,7 +695,10 @@ check_alike(TideDoctor *d, const char *id)
 
 /* ---- copies ---- */
 
-/* Tables that wait for their first copy although the link streams; a moment, or something is wrong. */
+/*
+ * Tables that wait for their first copy although the link streams, or whose copy
+ * is what failed last: a link turns from one to the other as it tries again.
+ */
 static void
 check_copies(TideDoctor *d, const char *id)
 {
@@ -715,6 +718,9 @@ check_copies(TideDoctor *d, const char *id)
 		there = peer != NULL ? find_table(peer->rows, table) : NULL;
 		if (there == NULL || !tide_doctor_travels(there))
 			continue; /* not published there: it may wait for ever */
+		if (!tide_doctor_same(tide_json_text(table, "phase"), "streaming") &&
+			(error == NULL || strstr(error, tide_json_text(table, "table")) == NULL))
+			continue; /* in its first copy */
 		tide_doctor_report(d, TIDE_DOCTOR_WARN, id, tide_json_text(there, "name"),
 						   tide_doctor_printf(d, "it has no first copy from region \"%s\" yet%s%s",
 											  region, error != NULL ? "; last error: " : "",

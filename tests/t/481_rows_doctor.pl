@@ -311,6 +311,43 @@ sub test_slots
 	return;
 }
 
+sub test_states
+{
+	$mesh->sql('eu', q{SELECT tide.link_pause('us-east')});
+	finds('eu', 'warn', 'pipeline.enabled link:us-east', qr/paused; the origin keeps its WAL/, qr/tide\.link_resume\('us-east'\)/, 'a paused link');
+	$mesh->sql('eu', q{SELECT tide.link_resume('us-east')});
+	ok(defined $mesh->wait_streaming('eu', 'us'), 'resumed');
+	$mesh->sql('eu', "UPDATE tide.link SET slot = 'nobodys' WHERE region = 'us-east'");
+	$mesh->sql('us', q{SELECT pg_create_logical_replication_slot('nobodys', 'test_decoding')});
+	$mesh->sql('eu', q{SELECT tide.link_pause('us-east'); SELECT tide.link_resume('us-east')});
+	ok(defined $mesh->wait_value('eu', 'SELECT state FROM tide.links', 'error'), 'a slot that is not ours');
+	# Between two attempts, that is; they are ever further apart.
+	my $finding;
+	ok(defined wait_until(sub { ($finding) = @{ (doctor('eu'))[0]->{'rows.state us-east'} // [] } }, 30, 'the finding'), '... is found');
+	is($finding->{level}, 'error', 'a failing link: error rows.state us-east');
+	like($finding->{message}, qr/slot "nobodys" is not ours: its plugin is "test_decoding"/, '... with its reason');
+	like($finding->{hint}, qr/operations/, '... and where to read on');
+	$mesh->sql('eu', "UPDATE tide.link SET slot = tide._link_slot('eu-west', 'us-east') WHERE region = 'us-east'");
+	$mesh->sql('eu', q{SELECT tide.link_pause('us-east'); SELECT tide.link_resume('us-east')});
+	ok(defined $mesh->wait_streaming('eu', 'us'), 'its own slot again');
+	$mesh->sql('us', q{SELECT pg_drop_replication_slot('nobodys')});
+	return;
+}
+
+# A table that can't be copied: its changes are skipped, so somebody should know.
+sub test_copy
+{
+	$mesh->sql('us', 'CREATE TABLE broken (id int PRIMARY KEY, n int)');
+	$mesh->sql('us', q{INSERT INTO broken VALUES (1, 5)});
+	$mesh->sql('eu', 'CREATE TABLE broken (id int PRIMARY KEY, n int CHECK (n < 5))');
+	$mesh->add_table('broken', 'shop');
+	ok(defined wait_until(sub { my ($found) = doctor('eu'); $found->{'link.copy public.broken'} }, 30, 'the news'), 'a copy that does not end');
+	finds('eu', 'warn', 'link.copy public.broken', qr/no first copy from region "us-east" yet/, qr/mend/, '... is told');
+	$mesh->sql('eu', 'ALTER TABLE broken DROP CONSTRAINT broken_n_check');
+	ok(defined $mesh->wait_copied('eu', 'us', 120), '... and ends when it can');
+	return;
+}
+
 # ---- the end of a link ----
 
 sub test_removing
@@ -347,6 +384,8 @@ test_orphans();
 test_unreachable();
 test_clock();
 test_slots();
+test_states();
+test_copy();
 test_removing();
 test_wal_level();
 $mesh->stop;

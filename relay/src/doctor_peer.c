@@ -288,7 +288,10 @@ check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 		tide_doctor_report(
 			d, is_new(peer->link) ? TIDE_DOCTOR_NOTE : TIDE_DOCTOR_ERROR, id, peer->region,
 			known ? "it publishes no rows" : "it does not keep its rows for this region",
-			"the relay here announces that it takes rows; is one running?");
+			is_new(peer->link)
+				? "the relay here announces that it takes rows; is one running?"
+				: tide_doctor_printf(d, "if that lasts: SELECT tide.link_resync('%s')",
+									 peer->region));
 }
 
 static void

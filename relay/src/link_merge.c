@@ -6,8 +6,9 @@
  * pgoutput would: so the capture makes the same records of them as of the
  * stream.  Does not own: frames and records (common/tide_capture.h).
  *
- * To the destination it is one transaction at the snapshot's position; only its
- * inserts count (tide.copy_merge).
+ * To the destination each frame is a transaction from the snapshot's position on,
+ * one behind the other: the capture drops what is before where it has come.  Only
+ * their inserts count (tide.copy_merge).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -128,7 +129,7 @@ begin(TideRowFrames *frames, TideError *err)
 
 	tide_buf_reset(out);
 	tide_write_u8(out, 'B');
-	tide_write_u64(out, frames->copier->position);
+	tide_write_u64(out, tide_capture_position(frames->capture));
 	tide_write_u64(out, 0); /* time: 2000, as long as nobody looks */
 	tide_write_u32(out, 0);
 	if (!say(frames, out->data, out->len, err))
@@ -267,7 +268,7 @@ bool
 tide_row_frames_make(TideRowFrames *frames, TideBuf *out, TideError *err)
 {
 	TideBuf *message = &frames->message;
-	uint64_t position = frames->copier->position;
+	uint64_t position = tide_capture_position(frames->capture);
 	bool made = false;
 
 	tide_buf_reset(message);

@@ -294,14 +294,16 @@ sub wait_streaming
 		'streaming', $limit // 60);
 }
 
-# Until every table of a link has its first copy and the link streams.
+# Until every table that is added there has its first copy by a link and the link streams.
 sub wait_copied
 {
 	my ($self, $to, $from, $limit) = @_;
 	return $self->wait_value($to, sprintf(<<~'END', literal($REGION{$from})), 't', $limit // 60);
 		SELECT k.state = 'streaming' AND NOT EXISTS (
-			SELECT FROM tide.link l JOIN tide.link_table t ON t.link_id = l.id
-			WHERE l.region = k.region AND t.state <> 'copied')
+			SELECT FROM tide._taken_tables() here (schema_name, table_name)
+			WHERE NOT EXISTS (SELECT FROM tide.link l JOIN tide.link_table t ON t.link_id = l.id
+				WHERE l.region = k.region AND t.state = 'copied'
+					AND (t.schema_name, t.table_name) = (here.schema_name, here.table_name)))
 		FROM tide.links k WHERE region = %s
 		END
 }
@@ -314,7 +316,8 @@ sub wait_for_catchup
 	my $lsn = $self->sql($from, 'SELECT tide.rows_heartbeat()');
 	my $region = literal($REGION{$from});
 	my $took = wait_until(
-		sub { $self->sql($to, "SELECT coalesce(position >= '$lsn', false) FROM tide.links WHERE region = $region") eq 't' },
+		# A link that copies everything again has a position from the start.
+		sub { $self->sql($to, "SELECT coalesce(position >= '$lsn' AND phase = 'streaming', false) FROM tide.links WHERE region = $region") eq 't' },
 		$limit // 60,
 		"$to to have what $from has committed, up to $lsn");
 	diag(explain($self->link_row($to, $from))) unless defined $took;

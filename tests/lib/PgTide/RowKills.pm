@@ -111,6 +111,8 @@ sub run
 	my $load = PgTide::RowLoad->new(mesh => $mesh, rate => 40);
 	$mesh->link_all;
 	$mesh->start_relays;
+	my @wait = grep { !defined $mesh->wait_copied(@$_, 120) } $mesh->ways;
+	is(join(' ', map { "$_->[1]->$_->[0]" } @wait), '', 'every table has its first copy');
 	$load->start;
 	my @idle = grep { !defined $load->wait_arrivals($_->[1], $_->[0], 1, 90) } $mesh->ways;
 	is(join(' ', map { "$_->[1]->$_->[0]" } @idle), '', 'rows flow in all directions');

@@ -347,7 +347,10 @@ write_news(TideCoordinator *coord, Slot *slot, TideError *err)
 		values[3] = error.code[0] ? error.code : tide_error_class_name(error.class);
 		values[4] = error.message;
 	}
-	return tide_pg_exec(coord->pg, tide_q_relay_set_state, 5, values, NULL, err);
+	if (tide_pg_exec(coord->pg, tide_q_relay_set_state, 5, values, NULL, err))
+		return true;
+	/* The pipeline was changed under us: it ends, or has ended, and nobody asks for its state. */
+	return err->class == TIDE_ERR_STALE;
 }
 
 static bool

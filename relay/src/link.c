@@ -351,8 +351,6 @@ copy_wanted(TideLink *link, TideError *err)
 	TideError away;
 	bool ok;
 
-	if (!link->spec.copy)
-		return true;
 	if (!link->transport->needs_origin && strcmp(link->spec.phase, "streaming") == 0 &&
 		!tide_link_control(link, &away))
 		return true; /* what was copied goes on; the rest waits for the origin */

@@ -96,6 +96,26 @@ get_snapshot(Copy *copy, TideError *err)
 		   tide_link_at_origin(link, err);
 }
 
+/* Later than the first time nothing waits for a snapshot for long: the tables do, the stream goes on. */
+static bool
+put_off(Copy *copy, TideError *err)
+{
+	TideLink *link = copy->link;
+
+	if (err->class != TIDE_ERR_TIMEOUT || strcmp(link->spec.phase, "streaming") != 0)
+		return false;
+	for (size_t i = 0; i < copy->tables->n; i++)
+		tide_link_refuse(link, &copy->tables->tables[i]);
+	tide_error(err, TIDE_ERR_TIMEOUT, "",
+			   "region \"%s\": %zu table(s) can't be copied while transactions there stay open",
+			   link->spec.region, copy->tables->n);
+	tide_error_hint(err, "see pg_stat_activity and pg_prepared_xacts there; it is tried again");
+	tide_log_error(TIDE_LOG_WARN, err, "the tables are left out for now");
+	tide_pipeline_note_error(link->pipeline, err);
+	tide_error_clear(err);
+	return true;
+}
+
 /* ---- a worker ---- */
 
 static const TideTable *
@@ -350,7 +370,7 @@ run_copy(Copy *copy, TideError *err)
 
 	tide_pipeline_opened(link->pipeline);
 	if (!get_snapshot(copy, err))
-		return false;
+		return put_off(copy, err);
 	tide_lsn_format(copy->slot.position, lsn);
 	tide_log(TIDE_LOG_INFO, "copying %zu tables of region \"%s\" as of %s", copy->tables->n,
 			 link->spec.region, lsn);

@@ -206,8 +206,7 @@ turn_here(TideLinkWatch *watch, TideError *err)
 	PGresult *res;
 
 	if (!watch->asked_here)
-		return !watch->link->spec.copy || tide_monotonic_ms() < watch->tables_at ||
-			   ask_here(watch, err);
+		return tide_monotonic_ms() < watch->tables_at || ask_here(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
 		heard_here(watch, res);

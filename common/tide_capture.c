@@ -438,6 +438,12 @@ tide_capture_in_transaction(const TideCapture *capture)
 	return capture->state != OUTSIDE;
 }
 
+int64_t
+tide_capture_commit_us(const TideCapture *capture)
+{
+	return capture->begin.commit_us;
+}
+
 uint64_t
 tide_capture_position(const TideCapture *capture)
 {

@@ -40,6 +40,9 @@ extern size_t tide_capture_size(const TideCapture *capture);
 extern uint32_t tide_capture_transactions(const TideCapture *capture); /* whole ones among them */
 extern bool tide_capture_in_transaction(const TideCapture *capture);
 
+/* When the transaction that is or was under way last committed, microseconds since 1970; 0: none yet. */
+extern int64_t tide_capture_commit_us(const TideCapture *capture);
+
 /* End of the last whole transaction seen, also of dropped ones: what is safe once frames are. */
 extern uint64_t tide_capture_position(const TideCapture *capture);
 

@@ -17,7 +17,6 @@
 #include "secret.h"
 #include "tide_options.h"
 
-#define WAIT_MS 2000	 /* between two looks at an origin that publishes nothing yet */
 #define REMOVED_MS 10000 /* how long a removed link waits for the coordinator to notice */
 
 static const TideTransport *const transports[] = {&tide_transport_direct, &tide_transport_nats};
@@ -308,28 +307,12 @@ resync(TideLink *link, const char *gap, TideError *err)
 		   read_spec(link, err);
 }
 
-/* Does the origin publish anything?  If not, there is nothing to hold on to yet. */
+/* After it there is a position that can be gone on from. */
 static bool
-origin_publishes(TideLink *link, bool *publishes, TideError *err)
-{
-	PGresult *res;
-
-	if (!tide_link_control(link, err))
-		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_tables, 0, NULL, &res, err))
-		return tide_link_at_origin(link, err);
-	*publishes = PQntuples(res) > 0;
-	PQclear(res);
-	return true;
-}
-
-/* After it there is a position that can be gone on from; or none is needed yet. */
-static bool
-find_position(TideLink *link, bool *ready, TideError *err)
+find_position(TideLink *link, TideError *err)
 {
 	char gap[256] = "";
 
-	*ready = true;
 	if (link->transport->needs_origin && !tide_link_control(link, err))
 		return false;
 	if (link->spec.position != 0)
@@ -341,7 +324,7 @@ find_position(TideLink *link, bool *ready, TideError *err)
 		if (!resync(link, gap, err))
 			return false;
 	}
-	return origin_publishes(link, ready, err) && (!*ready || begin(link, err));
+	return tide_link_control(link, err) && begin(link, err);
 }
 
 static bool
@@ -357,6 +340,9 @@ copy_wanted(TideLink *link, TideError *err)
 	ok = tide_link_tables(link, &tables, err) &&
 		 (tables->n == 0 || tide_link_copy(link, tables, err));
 	tide_tables_free(tables);
+	/* A table that appears while we stream must be copied as of then, not as of now. */
+	tide_wal_close(link->snapshot_wal);
+	link->snapshot_wal = NULL;
 	return ok;
 }
 
@@ -407,17 +393,9 @@ serve(TideLink *link, TideError *err)
 
 	while (!tide_stop_requested(drain))
 	{
-		bool ready;
-
-		if (!find_position(link, &ready, err))
+		if (!find_position(link, err) || !copy_wanted(link, err))
 			return false;
-		if (!ready)
-		{
-			tide_pipeline_opened(link->pipeline);
-			(void) tide_stop_sleep(drain, WAIT_MS);
-			continue;
-		}
-		if (!copy_wanted(link, err) || (!tide_link_stream(link, err) && !recover(link, err)))
+		if (!tide_link_stream(link, err) && !recover(link, err))
 			return false;
 	}
 	return true;

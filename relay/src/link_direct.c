@@ -272,6 +272,12 @@ direct_poll(const TideFrameSource *source, struct pollfd *fds)
 	return tide_wal_frames_poll(source->frames, fds);
 }
 
+static int
+direct_patience(TideFrameSource *source, bool busy)
+{
+	return tide_wal_frames_patience(source->frames, busy);
+}
+
 static bool
 direct_turn(TideFrameSource *source, TideError *err)
 {
@@ -313,6 +319,7 @@ const TideTransport tide_transport_direct = {
 	.release = direct_release,
 	.open = direct_open,
 	.poll = direct_poll,
+	.patience = direct_patience,
 	.turn = direct_turn,
 	.next = direct_next,
 	.confirm = direct_confirm,

@@ -54,6 +54,13 @@ typedef struct TideTransport
 	/* What to poll; returns how many of fds (TIDE_TRANSPORT_FDS) were filled in. */
 	int (*poll)(const TideFrameSource *source, struct pollfd *fds);
 
+	/*
+	 * busy: a frame is being applied, so nothing can follow it yet and the poll need not end for
+	 * every little thing that comes.  Returns how long it may wait at most, in milliseconds; -1:
+	 * any time.  May be NULL.
+	 */
+	int (*patience)(TideFrameSource *source, bool busy);
+
 	/* Takes what has come and answers who has to be answered.  At least once in 200 ms. */
 	bool (*turn)(TideFrameSource *source, TideError *err);
 

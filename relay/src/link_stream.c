@@ -15,6 +15,8 @@
 #include "log.h"
 
 #define FLUSHED_MS 100 /* between two questions about what is durable; everybody gets a turn */
+#define BUSY_NAP_MS 1  /* while a frame is being applied, frames are collected by the clock ... */
+#define MAX_BUSY_NAP_MS 4 /* ... and more slowly while one takes long */
 #define MAX_FDS (TIDE_TRANSPORT_FDS + 4)
 
 typedef struct Loop
@@ -25,6 +27,13 @@ typedef struct Loop
 
 /* ---- waiting ---- */
 
+/* The shorter of two times, of which -1 is the longest. */
+static int
+shorter(int a, int b)
+{
+	return a < 0 || (b >= 0 && b < a) ? b : a;
+}
+
 static bool
 wait_for_something(Loop *loop, TideError *err)
 {
@@ -33,6 +42,9 @@ wait_for_something(Loop *loop, TideError *err)
 	int timeout;
 	int n = tide_apply_poll(link->apply, fds, &timeout);
 
+	if (link->transport->patience != NULL)
+		timeout = shorter(timeout,
+						  link->transport->patience(link->source, tide_apply_busy(link->apply)));
 	n += link->transport->poll(link->source, fds + n);
 	n += tide_link_watch_poll(link->watch, fds + n);
 	fds[n].fd = tide_stop_fd(link->pipeline->drain);
@@ -40,9 +52,7 @@ wait_for_something(Loop *loop, TideError *err)
 	/* Once it is raised it stays so, and would end every further wait at once. */
 	if (!tide_stop_requested(link->pipeline->drain))
 		n++;
-	if (timeout < 0 || timeout > FLUSHED_MS)
-		timeout = FLUSHED_MS;
-	if (poll(fds, (nfds_t) n, timeout) < 0 && errno != EINTR)
+	if (poll(fds, (nfds_t) n, shorter(timeout, FLUSHED_MS)) < 0 && errno != EINTR)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "poll: %s", strerror(errno));
 	return true;
 }

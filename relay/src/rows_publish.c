@@ -28,6 +28,10 @@
 #include "tide_frame.h"
 
 #define POLL_MS 100
+#define GATHER_MS 5 /* between two frames that are not full ... */
+#define BACKLOG_GATHER_MS \
+	50 /* ... while there is much to catch up with: others apply larger ones faster */
+#define BACKLOG_BYTES (1 << 20)
 #define HEARTBEAT_MS 1000
 #define CONFIRM_MS 500 /* between two looks at what destinations said */
 #define SEEN_MS 10000  /* a position that does not move is written this often */
@@ -83,6 +87,7 @@ typedef struct Publisher
 	long long begun_at;
 	uint64_t rewind_to; /* 0: nobody asks */
 
+	long long frame_at;		/* when the next frame may go that is not full */
 	long long heartbeat_at; /* when each is due */
 	long long confirm_at;
 	long long look_at;
@@ -614,13 +619,30 @@ look_around(Publisher *p, TideError *err)
 
 /* ---- publishing ---- */
 
+/*
+ * Whoever is idle sends at once; else a moment is waited for more to go into the
+ * same frame, as each costs every destination a statement and a commit.
+ */
+static bool
+may_send(Publisher *p)
+{
+	long long now = tide_monotonic_ms();
+
+	if (tide_wal_frames_full(p->frames))
+		return true;
+	if (now < p->frame_at)
+		return false;
+	p->frame_at = now + (p->wal_end > p->end + BACKLOG_BYTES ? BACKLOG_GATHER_MS : GATHER_MS);
+	return true;
+}
+
 static bool
 feed(Publisher *p, TideError *err)
 {
 	TideFrame frame;
 	bool have = true;
 
-	while (have && !tide_rows_send_busy(p->send))
+	while (have && !tide_rows_send_busy(p->send) && may_send(p))
 	{
 		if (!tide_wal_frames_next(p->frames, &frame, &have, err))
 			return false;
@@ -643,10 +665,13 @@ wait_for_something(Publisher *p, TideError *err)
 {
 	struct pollfd fds[4];
 	int n = tide_wal_frames_poll(p->frames, fds);
+	long long wait = p->frame_at - tide_monotonic_ms();
 
 	fds[n++] = (struct pollfd){.fd = tide_mailbox_fd(p->box), .events = POLLIN};
 	fds[n++] = (struct pollfd){.fd = tide_stop_fd(p->pipeline->drain), .events = POLLIN};
-	if (poll(fds, (nfds_t) n, POLL_MS) < 0 && errno != EINTR)
+	if (wait < 0)
+		wait = POLL_MS;
+	if (poll(fds, (nfds_t) n, (int) wait) < 0 && errno != EINTR)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "poll: %s", strerror(errno));
 	return true;
 }

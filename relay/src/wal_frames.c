@@ -6,6 +6,11 @@
  * other is made ahead as soon as enough is collected for it.  When that is so
  * and as much again is collected, nothing more is read; the server's walsender
  * then waits, but it is still answered, as its patience is limited.
+ *
+ * The server sends every change by itself, and being woken for each costs both sides more
+ * than the change.  So while nobody can take a frame, or what comes committed a while ago (a
+ * backlog, to which a few more milliseconds don't matter), only a good deal wakes; and
+ * frames of a backlog are made when they are worth it.
  */
 #include "wal_frames.h"
 
@@ -15,8 +20,13 @@
 #include "mem.h"
 #include "tide_capture.h"
 
-#define TURN_MS 30			 /* one turn reads no longer than this */
-#define LOOK_EVERY 64		 /* messages between two looks at the clock */
+#define TURN_MS 30								 /* one turn reads no longer than this */
+#define LOOK_EVERY 64							 /* messages between two looks at the clock */
+#define BACKLOG_US 100000						 /* what committed so long ago is one */
+#define PATIENT_BYTES (16 << 10)				 /* so much wakes one who is patient ... */
+#define PATIENT_MS 4							 /* ... or anything after so long */
+#define BACKLOG_FRAME_MS 10						 /* a frame is made after this time ... */
+#define BACKLOG_FRAME_BYTES ((size_t) 256 << 10) /* ... or when there is so much for it */
 #define EMPTY_FRAME_MS 10000 /* a position that moves without frames is told this often */
 #define EMPTY_FRAME_BYTES ((uint64_t) 16 << 20) /* ... or when it has moved this far */
 
@@ -43,6 +53,7 @@ struct TideWalFrames
 	long long offered_at;
 	uint64_t confirmed;
 	uint64_t wal_end;
+	bool backlog;		 /* the last reading brought something that committed long ago */
 	int64_t origin_us;	 /* the origin's clock ... */
 	long long origin_at; /* ... at this time of ours */
 };
@@ -97,17 +108,31 @@ tide_wal_frames_close(TideWalFrames *frames)
 	free(frames);
 }
 
+static bool
+is_full(const TideWalFrames *frames)
+{
+	return frames->ahead && tide_capture_size(frames->capture) >= frames->max_frame;
+}
+
 int
 tide_wal_frames_poll(const TideWalFrames *frames, struct pollfd *fds)
 {
-	bool full = frames->ahead && tide_capture_size(frames->capture) >= frames->max_frame;
 	short events = tide_wal_poll_events(frames->wal);
 
-	/* What is not going to be read must not wake anybody. */
+	/* What is not going to be read now must not wake anybody. */
 	fds[0].fd = tide_wal_socket(frames->wal);
-	fds[0].events = full ? (short) (events & ~POLLIN) : events;
+	fds[0].events = is_full(frames) ? (short) (events & ~POLLIN) : events;
 	fds[0].revents = 0;
 	return 1;
+}
+
+int
+tide_wal_frames_patience(TideWalFrames *frames, bool busy)
+{
+	bool patient = busy || frames->backlog;
+
+	tide_wal_wake_at(frames->wal, patient ? PATIENT_BYTES : 1);
+	return patient && !is_full(frames) ? PATIENT_MS : -1;
 }
 
 /* ---- making frames ---- */
@@ -167,7 +192,6 @@ take_message(TideWalFrames *frames, const TideWalMessage *message, TideError *er
 	const char *wrong;
 
 	frames->origin_us = message->sent_us;
-	frames->origin_at = tide_monotonic_ms();
 	if (message->event == TIDE_WAL_KEEPALIVE)
 	{
 		tide_capture_advance(frames->capture, message->wal_end);
@@ -218,11 +242,27 @@ read_messages(TideWalFrames *frames, TideError *err)
 	}
 }
 
+/* After reading: is this a backlog, and what time is it there? */
+static void
+look_at_clocks(TideWalFrames *frames, int64_t origin_us)
+{
+	int64_t commit_us = tide_capture_commit_us(frames->capture);
+	bool something = frames->origin_us != origin_us;
+
+	frames->backlog = something && commit_us != 0 && frames->origin_us - commit_us > BACKLOG_US;
+	if (something)
+		frames->origin_at = tide_monotonic_ms();
+}
+
 bool
 tide_wal_frames_turn(TideWalFrames *frames, TideError *err)
 {
-	return read_messages(frames, err) &&
-		   tide_wal_status(frames->wal, tide_capture_position(frames->capture), frames->confirmed,
+	int64_t origin_us = frames->origin_us;
+
+	if (!read_messages(frames, err))
+		return false;
+	look_at_clocks(frames, origin_us);
+	return tide_wal_status(frames->wal, tide_capture_position(frames->capture), frames->confirmed,
 						   err);
 }
 
@@ -238,11 +278,22 @@ empty_frame_due(const TideWalFrames *frames)
 		   tide_monotonic_ms() - frames->offered_at > EMPTY_FRAME_MS;
 }
 
+/* Of a backlog: is more to come that the frame should wait for? */
+static bool
+worth_waiting(const TideWalFrames *frames)
+{
+	size_t size = tide_capture_size(frames->capture);
+
+	return frames->backlog && size < BACKLOG_FRAME_BYTES && size < frames->max_frame &&
+		   tide_monotonic_ms() - frames->offered_at < BACKLOG_FRAME_MS;
+}
+
 bool
 tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideError *err)
 {
-	bool something = tide_capture_transactions(frames->capture) > 0 ||
-					 tide_capture_size(frames->capture) >= frames->max_frame;
+	bool something = (tide_capture_transactions(frames->capture) > 0 ||
+					  tide_capture_size(frames->capture) >= frames->max_frame) &&
+					 !worth_waiting(frames);
 	bool empty = !something && empty_frame_due(frames);
 
 	*have = frames->ahead;
@@ -254,6 +305,12 @@ tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideEr
 	frames->out = !frames->out;
 	*frame = frames->built[frames->out].frame;
 	return true;
+}
+
+bool
+tide_wal_frames_full(const TideWalFrames *frames)
+{
+	return frames->ahead || tide_capture_size(frames->capture) >= frames->max_frame;
 }
 
 void

@@ -56,6 +56,12 @@ extern void tide_wal_frames_close(TideWalFrames *frames); /* NULL is fine */
 /* What to poll before the next turn; returns how many were filled in (one). */
 extern int tide_wal_frames_poll(const TideWalFrames *frames, struct pollfd *fds);
 
+/*
+ * Before polling.  busy: no frame can be taken now, so the poll need not end for every little thing
+ * that comes.  Returns how long it may wait at most, in milliseconds; -1: any time.
+ */
+extern int tide_wal_frames_patience(TideWalFrames *frames, bool busy);
+
 /* Takes what has come, as far as there is room; answers the server.  Never waits. */
 extern bool tide_wal_frames_turn(TideWalFrames *frames, TideError *err);
 
@@ -66,6 +72,9 @@ extern bool tide_wal_frames_turn(TideWalFrames *frames, TideError *err);
  */
 extern bool
 tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideError *err);
+
+/* Is one ready that is as large as they get?  Then waiting for more to go with it gains nothing. */
+extern bool tide_wal_frames_full(const TideWalFrames *frames);
 
 /* Everything before this position is durable where it was wanted.  Sent at the next turn. */
 extern void tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position);

@@ -8,9 +8,12 @@
  */
 #include "wal_stream.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "mem.h"
 #include "queries.h"
@@ -19,21 +22,25 @@
 
 #define EPOCH_2000_US INT64_C(946684800000000)
 
-#define STATUS_MS 1000		/* at most this long between two updates */
-#define MIN_STATUS_MS 50	/* however short the server's patience is */
-#define CONFIRM_MS 100		/* a confirmed position that moves is told this often at most */
-#define ASK_AFTER_MS 10000	/* silent for so long: ask for a sign of life */
-#define SILENCE_MS 60000	/* ... and so long is too long */
-#define DATA_HEADER 25		/* 'w', start, end, time */
-#define KEEPALIVE_LENGTH 18 /* 'k', end, time, reply wanted */
+#define STATUS_MS 1000		   /* at most this long between two updates */
+#define MIN_STATUS_MS 50	   /* however short the server's patience is */
+#define CONFIRM_MS 100		   /* a confirmed position that moves is told this often at most */
+#define ASK_AFTER_MS 10000	   /* silent for so long: ask for a sign of life */
+#define SILENCE_MS 60000	   /* ... and so long is too long */
+#define NEAR_RTT_US 300		   /* a short way: the buffer holds several of its round trips */
+#define NEAR_BUFFER (16 << 10) /* the kernel doubles it */
+#define DATA_HEADER 25		   /* 'w', start, end, time */
+#define KEEPALIVE_LENGTH 18	   /* 'k', end, time, reply wanted */
 
 struct TideWal
 {
 	TidePg *pg;
 	int status_ms;
 	bool reply_wanted;
+	int wake_at;   /* see tide_wal_wake_at() */
 	uint64_t told; /* confirmed, as the server knows */
 	long long told_at;
+	bool heard; /* something came since the last status */
 	long long heard_at;
 };
 
@@ -190,6 +197,23 @@ append_publications(TideBuf *sql, const char *publications)
 	tide_buf_append_str(sql, "\"'");
 }
 
+/*
+ * Over a short way (this machine, this rack) a large receive buffer has no use, and does
+ * harm: the server sends each message by itself, and only those that find the buffer full
+ * join into larger packets, which cost both sides far less.
+ */
+static void
+fit_buffer(const TideWal *wal)
+{
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+	int size = NEAR_BUFFER;
+
+	if (getsockopt(tide_wal_socket(wal), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+		info.tcpi_rtt < NEAR_RTT_US)
+		(void) setsockopt(tide_wal_socket(wal), SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
 bool
 tide_wal_start(TideWal *wal, const TideWalStart *start, TideError *err)
 {
@@ -210,6 +234,8 @@ tide_wal_start(TideWal *wal, const TideWalStart *start, TideError *err)
 	ok = tide_pg_copy_start(wal->pg, tide_buf_cstr(&sql), err);
 	tide_buf_free(&sql);
 	wal->told_at = wal->heard_at = tide_monotonic_ms();
+	wal->wake_at = 1;
+	fit_buffer(wal);
 	return ok ? ok : explain(err);
 }
 
@@ -256,7 +282,7 @@ tide_wal_read(TideWal *wal, TideWalMessage *message, TideError *err)
 	switch (step)
 	{
 		case TIDE_COPY_WAIT:
-			if (tide_monotonic_ms() - wal->heard_at > SILENCE_MS)
+			if (!wal->heard && tide_monotonic_ms() - wal->heard_at > SILENCE_MS)
 				return tide_error(err, TIDE_ERR_TIMEOUT, "",
 								  "the server has not sent anything for %d s", SILENCE_MS / 1000);
 			return true;
@@ -265,7 +291,7 @@ tide_wal_read(TideWal *wal, TideWalMessage *message, TideError *err)
 		case TIDE_COPY_DATA:
 			break;
 	}
-	wal->heard_at = tide_monotonic_ms();
+	wal->heard = true;
 	if (understand(wal, data, len, message))
 		return true;
 	return tide_error(err, TIDE_ERR_INTERNAL, "", "the server sent a message that is not known");
@@ -301,12 +327,24 @@ tide_wal_status(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *
 	long long since = now - wal->told_at;
 	bool moved = confirmed != wal->told && since >= CONFIRM_MS;
 
+	if (wal->heard)
+		wal->heard_at = now;
+	wal->heard = false;
 	if (!wal->reply_wanted && !moved && since < wal->status_ms)
 		return true;
 	wal->reply_wanted = false;
 	wal->told = confirmed;
 	wal->told_at = now;
 	return send_status(wal, received, confirmed, now - wal->heard_at > ASK_AFTER_MS, err);
+}
+
+void
+tide_wal_wake_at(TideWal *wal, int bytes)
+{
+	if (wal->wake_at == bytes)
+		return;
+	wal->wake_at = bytes;
+	(void) setsockopt(tide_wal_socket(wal), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 }
 
 int

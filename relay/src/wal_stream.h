@@ -92,6 +92,9 @@ extern bool tide_wal_status(TideWal *wal, uint64_t received, uint64_t confirmed,
 extern bool
 tide_wal_status_now(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *err);
 
+/* From now on the socket is readable only when so many bytes are there.  1: anything. */
+extern void tide_wal_wake_at(TideWal *wal, int bytes);
+
 extern int tide_wal_socket(const TideWal *wal);
 extern short tide_wal_poll_events(const TideWal *wal);
 

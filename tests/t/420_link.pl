@@ -120,7 +120,7 @@ sub test_takeover
 sub test_options
 {
 	my $before = $mesh->sql('us', 'SELECT count(*) FROM things');
-	$mesh->link('eu', 'us', max_frame => 65536, compression => 5);
+	$mesh->relink('eu', 'us', max_frame => 65536, compression => 5);
 	$mesh->sql('us', q{INSERT INTO things SELECT n, repeat('x', 1000) FROM generate_series(10001, 11000) n});
 	$mesh->sql('us', q{UPDATE things SET v = v || 'y' WHERE id = 10500; INSERT INTO things VALUES (10000, 'behind')});
 	$mesh->settle_one('us', 'eu');
@@ -129,7 +129,7 @@ sub test_options
 	my $relay = $mesh->relay('eu');
 	cmp_ok($relay->metric('pg_tide_row_bytes_wire_total', qr/link:us-east/), '<',
 		$relay->metric('pg_tide_row_bytes_raw_total', qr/link:us-east/) / 3, '... and is seen to be smaller');
-	$mesh->link('eu', 'us');
+	$mesh->relink('eu', 'us');
 	return;
 }
 

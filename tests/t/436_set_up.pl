@@ -150,6 +150,7 @@ sub test_paused
 	ok(defined $mesh->wait_copied('eu', 'us'), 'linked again, over the slot that was left');
 	$mesh->link('eu', 'us', paused => JSON::PP::true());
 	ok(defined $mesh->wait_value('eu', 'SELECT state FROM tide.links', 'paused'), 'paused');
+	ok(defined $mesh->wait_value('us', 'SELECT active FROM pg_replication_slots', 'f'), '... and the relay has let go');
 	$mesh->sql('us', q{INSERT INTO first VALUES (4000, 'waits')});
 	my $lsn = $mesh->sql('us', 'SELECT pg_current_wal_lsn()');
 	is($mesh->sql('eu', q{SELECT count(*) FROM first WHERE id = 4000}), 0, '... nothing comes');
@@ -163,16 +164,16 @@ sub test_paused
 # Both sides have rows already, and each other's copy merges with them.
 sub test_both_have_rows
 {
-	make_table('both', 100);
+	make_table('each', 100);
 	# Many more than go in one piece: those that follow the first were lost once.
-	$mesh->sql('us', q{DELETE FROM both WHERE id > 50; INSERT INTO both SELECT n, md5(n::text) FROM generate_series(1000, 60999) n});
-	$mesh->sql('eu', q{INSERT INTO both SELECT n, 'eu' FROM generate_series(51, 120) n});
-	$mesh->add_table('both', 'shop');
+	$mesh->sql('us', q{DELETE FROM each WHERE id > 50; INSERT INTO each SELECT n, md5(n::text) FROM generate_series(1000, 60999) n});
+	$mesh->sql('eu', q{INSERT INTO each SELECT n, 'eu' FROM generate_series(51, 120) n});
+	$mesh->add_table('each', 'shop');
 	$mesh->link('us', 'eu');
 	ok(defined $mesh->wait_copied(@$_), "$_->[0] has copied from $_->[1]") for $mesh->ways;
 	$mesh->settle;
-	$mesh->same_tables('rows of both sides are in both', ['both']);
-	is($mesh->sql('us', 'SELECT count(*) FROM both'), 60120, '... all of them');
+	$mesh->same_tables('rows of both sides are in both', ['each']);
+	is($mesh->sql('us', 'SELECT count(*) FROM each'), 60120, '... all of them');
 	return;
 }
 

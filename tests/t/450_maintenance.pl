@@ -28,8 +28,7 @@ for my $side ($mesh->sides)
 	for my $statement (
 		'VACUUM FULL items', 'CLUSTER items USING items_pkey', 'REINDEX TABLE items', 'REINDEX TABLE CONCURRENTLY pgbench_tellers',
 		'VACUUM (FULL, ANALYZE) pgbench_branches', 'ALTER TABLE pgbench_tellers SET (fillfactor = 50)',
-		'ALTER TABLE items ALTER n TYPE bigint', 'CREATE INDEX CONCURRENTLY ON items (small)', 'ALTER TABLE items ADD here text DEFAULT clock_timestamp()::text',
-		'ALTER TABLE items DROP here', 'VACUUM FULL tide.link_progress', 'VACUUM FULL pg_class', 'VACUUM FREEZE', 'CHECKPOINT',
+		'ALTER TABLE items ALTER n TYPE integer USING n + 0', 'CREATE INDEX CONCURRENTLY ON items (small)', 'VACUUM FULL tide.link_progress', 'VACUUM FULL pg_class', 'VACUUM FREEZE', 'CHECKPOINT',
 		'SELECT pg_switch_wal()')
 	{
 		$mesh->sql($side, $statement);

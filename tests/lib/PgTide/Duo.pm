@@ -207,7 +207,7 @@ sub start_relays
 sub stop_relays
 {
 	my ($self) = @_;
-	return { map { $_ => $self->{relay}{$_}->stop } keys %{ $self->{relay} // {} } };
+	return { map { $_ => $self->{relay}{$_}->stop } grep { defined $self->{relay}{$_} } keys %{ $self->{relay} // {} } };
 }
 
 # ---- waiting ----

@@ -220,6 +220,17 @@ sub link
 		jsonb({ $self->transport_options($to, $from), %{ $self->{link_options} // {} }, %options }));
 }
 
+# With other options, and they are in effect: the relay has begun again and streams.
+sub relink
+{
+	my ($self, $to, $from, %options) = @_;
+	my $epoch = sprintf q{SELECT epoch FROM tide.pipeline WHERE name = 'link:' || %s}, literal($REGION{$from});
+	my $before = $self->sql($to, $epoch);
+	$self->link($to, $from, %options);
+	$self->wait_value($to, "SELECT ($epoch) > $before", 't', 30);
+	return $self->wait_streaming($to, $from);
+}
+
 sub transport_options
 {
 	my ($self, $to, $from) = @_;

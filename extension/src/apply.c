@@ -353,6 +353,7 @@ tide_sql_apply(PG_FUNCTION_ARGS)
 	apply.link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
 	apply.here = tide_stamp_region();
 	apply.careful = PG_GETARG_BOOL(3);
+	apply.hopeful = !apply.careful;
 	tide_progress_read(apply.link, &frame.progress);
 	tide_apply_read_frame(&apply, PG_GETARG_BYTEA_PP(2), &frame.header, &frame.records);
 	check_frame(&apply, &frame);

@@ -168,6 +168,7 @@ typedef struct TideMap
 	bool insert_only;
 	XLogRecPtr copied; /* what committed before is in the copy */
 	bool copying;	   /* there is no copy yet: everything is skipped */
+	int look_up;	   /* so many inserts look first whether there is such a row */
 	int n_columns;
 	TideMapColumn *columns;
 	int n_defaults; /* local columns the origin does not send */
@@ -333,6 +334,7 @@ struct TideApply
 	TideTarget *targets;
 	Snapshot snapshot;
 	bool careful;
+	bool hopeful;		/* an error is followed by a careful repetition */
 	bool copying;		/* rows of a copy: link_table does not count */
 	uint32 here;		/* this region's number */
 	int64 max_clock;	/* the largest that came */

@@ -34,6 +34,8 @@
 #include "pg_tide.h"
 #include "compat.h"
 
+#define LOOK_UP_INSERTS 10000
+
 /* ---- reading ---- */
 
 /* Into apply->values or apply->old_values; both grow here. */
@@ -335,14 +337,9 @@ delete_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 
 /* ---- changes ---- */
 
-/* An insert or update whose key did not change: the row in target->incoming. */
 static TideOutcome
-put_row(TideApply *apply, TideTarget *target)
+put_row_over(TideApply *apply, TideTarget *target, TideLeaf *leaf, bool present)
 {
-	TideLeaf *leaf = tide_target_leaf(apply, target, target->incoming);
-	bool present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->incoming),
-							LockTupleNoKeyExclusive);
-
 	switch (decide(apply, target, leaf, present))
 	{
 		case TIDE_MERGE_INSERT:
@@ -354,6 +351,42 @@ put_row(TideApply *apply, TideTarget *target)
 		default:
 			return TIDE_OUTCOME_KEPT;
 	}
+}
+
+/* An insert or update whose key did not change: the row in target->incoming. */
+static TideOutcome
+put_row(TideApply *apply, TideTarget *target)
+{
+	TideLeaf *leaf = tide_target_leaf(apply, target, target->incoming);
+
+	return put_row_over(apply, target, leaf,
+						find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->incoming),
+								 LockTupleNoKeyExclusive));
+}
+
+/*
+ * What was inserted there is rarely here already, and looking for it costs as
+ * much as putting it into the index.  So it is not looked for; if it is here the
+ * key refuses it, and the careful repetition finds it.  Where that happened the
+ * next ones are looked for, as others are likely to follow (two regions' rows merge).
+ */
+static TideOutcome
+put_new_row(TideApply *apply, TideTarget *target)
+{
+	TideMap *map = target->map;
+	TideLeaf *leaf = tide_target_leaf(apply, target, target->incoming);
+	bool present = false;
+
+	if (!apply->hopeful || map->look_up > 0)
+	{
+		present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->incoming),
+						   LockTupleNoKeyExclusive);
+		if (present)
+			map->look_up = LOOK_UP_INSERTS;
+		else if (map->look_up > 0)
+			map->look_up--;
+	}
+	return put_row_over(apply, target, leaf, present);
 }
 
 /* The key went from that of target->old to that of target->incoming. */
@@ -477,7 +510,7 @@ apply_insert(TideApply *apply, TideTarget *target, TideCursor payload)
 		tide_apply_malformed("an insert");
 	store_row(target, target->incoming, apply->values);
 	complete_stamp(apply, target);
-	return put_row(apply, target);
+	return put_new_row(apply, target);
 }
 
 static TideOutcome

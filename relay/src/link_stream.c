@@ -15,8 +15,6 @@
 #include "log.h"
 
 #define FLUSHED_MS 100 /* between two questions about what is durable; everybody gets a turn */
-#define BUSY_NAP_MS 1  /* while a frame is being applied, frames are collected by the clock ... */
-#define MAX_BUSY_NAP_MS 4 /* ... and more slowly while one takes long */
 #define MAX_FDS (TIDE_TRANSPORT_FDS + 4)
 
 typedef struct Loop
@@ -127,8 +125,10 @@ turn(Loop *loop, bool last, TideError *err)
 {
 	TideLink *link = loop->link;
 
-	return wait_for_something(loop, err) && link->transport->turn(link->source, err) &&
-		   turn_apply(link, err) && (last ? ask_flushed(loop, err) : feed_apply(loop, err)) &&
+	/* The apply first, if what it needs is there: reading takes its time. */
+	return wait_for_something(loop, err) && turn_apply(link, err) &&
+		   (last || feed_apply(loop, err)) && link->transport->turn(link->source, err) &&
+		   (last ? ask_flushed(loop, err) : feed_apply(loop, err)) &&
 		   link->transport->confirm(link->source, tide_apply_flushed(link->apply), err) &&
 		   (last || tide_link_watch_turn(link->watch, err));
 }

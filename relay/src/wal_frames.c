@@ -9,8 +9,9 @@
  *
  * The server sends every change by itself, and being woken for each costs both sides more
  * than the change.  So while nobody can take a frame, or what comes committed a while ago (a
- * backlog, to which a few more milliseconds don't matter), only a good deal wakes; and
- * frames of a backlog are made when they are worth it.
+ * backlog, to which a few more milliseconds don't matter), it is read by the clock, and what
+ * the server sends meanwhile joins into larger packets; and frames of a backlog are made when
+ * they are worth it.
  */
 #include "wal_frames.h"
 
@@ -23,8 +24,6 @@
 #define TURN_MS 30								 /* one turn reads no longer than this */
 #define LOOK_EVERY 64							 /* messages between two looks at the clock */
 #define BACKLOG_US 100000						 /* what committed so long ago is one */
-#define PATIENT_BYTES (16 << 10)				 /* so much wakes one who is patient ... */
-#define PATIENT_MS 4							 /* ... or anything after so long */
 #define BACKLOG_FRAME_MS 10						 /* a frame is made after this time ... */
 #define BACKLOG_FRAME_BYTES ((size_t) 256 << 10) /* ... or when there is so much for it */
 #define EMPTY_FRAME_MS 10000 /* a position that moves without frames is told this often */
@@ -129,10 +128,9 @@ tide_wal_frames_poll(const TideWalFrames *frames, struct pollfd *fds)
 int
 tide_wal_frames_patience(TideWalFrames *frames, bool busy)
 {
-	bool patient = busy || frames->backlog;
+	int most = tide_wal_rest(frames->wal, busy || frames->backlog);
 
-	tide_wal_wake_at(frames->wal, patient ? PATIENT_BYTES : 1);
-	return patient && !is_full(frames) ? PATIENT_MS : -1;
+	return is_full(frames) ? -1 : most;
 }
 
 /* ---- making frames ---- */

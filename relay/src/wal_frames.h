@@ -57,8 +57,8 @@ extern void tide_wal_frames_close(TideWalFrames *frames); /* NULL is fine */
 extern int tide_wal_frames_poll(const TideWalFrames *frames, struct pollfd *fds);
 
 /*
- * Before polling.  busy: no frame can be taken now, so the poll need not end for every little thing
- * that comes.  Returns how long it may wait at most, in milliseconds; -1: any time.
+ * Before polling.  busy: no frame can be taken now, so the poll need not end for what comes.
+ * Returns how long it may wait at most, in milliseconds; -1: any time.
  */
 extern int tide_wal_frames_patience(TideWalFrames *frames, bool busy);
 

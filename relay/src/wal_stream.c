@@ -9,7 +9,7 @@
 #include "wal_stream.h"
 
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,22 +22,26 @@
 
 #define EPOCH_2000_US INT64_C(946684800000000)
 
-#define STATUS_MS 1000		   /* at most this long between two updates */
-#define MIN_STATUS_MS 50	   /* however short the server's patience is */
-#define CONFIRM_MS 100		   /* a confirmed position that moves is told this often at most */
-#define ASK_AFTER_MS 10000	   /* silent for so long: ask for a sign of life */
-#define SILENCE_MS 60000	   /* ... and so long is too long */
-#define NEAR_RTT_US 300		   /* a short way: the buffer holds several of its round trips */
-#define NEAR_BUFFER (16 << 10) /* the kernel doubles it */
-#define DATA_HEADER 25		   /* 'w', start, end, time */
-#define KEEPALIVE_LENGTH 18	   /* 'k', end, time, reply wanted */
+#define STATUS_MS 1000			/* at most this long between two updates */
+#define MIN_STATUS_MS 50		/* however short the server's patience is */
+#define CONFIRM_MS 100			/* a confirmed position that moves is told this often at most */
+#define ASK_AFTER_MS 10000		/* silent for so long: ask for a sign of life */
+#define SILENCE_MS 60000		/* ... and so long is too long */
+#define REST_BYTES (16 << 10)	/* so much wakes one who rests ... */
+#define REST_MS 4				/* ... or this time */
+#define LOCAL_REST_MS 30		/* on one machine: this time only */
+#define LOCAL_BUFFER (64 << 10) /* the kernel doubles it */
+#define DATA_HEADER 25			/* 'w', start, end, time */
+#define KEEPALIVE_LENGTH 18		/* 'k', end, time, reply wanted */
 
 struct TideWal
 {
 	TidePg *pg;
 	int status_ms;
 	bool reply_wanted;
-	int wake_at;   /* see tide_wal_wake_at() */
+	bool same_host;
+	bool resting;  /* what comes wakes nobody */
+	int wake_at;   /* see tide_wal_rest() */
 	uint64_t told; /* confirmed, as the server knows */
 	long long told_at;
 	bool heard; /* something came since the last status */
@@ -197,20 +201,42 @@ append_publications(TideBuf *sql, const char *publications)
 	tide_buf_append_str(sql, "\"'");
 }
 
+/* Is the server on this machine, reached by TCP? */
+static bool
+same_host(int sock)
+{
+	union
+	{
+		struct sockaddr sa;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+	} here, there;
+	socklen_t here_len = sizeof(here);
+	socklen_t there_len = sizeof(there);
+
+	if (getsockname(sock, &here.sa, &here_len) != 0 ||
+		getpeername(sock, &there.sa, &there_len) != 0 || here.sa.sa_family != there.sa.sa_family)
+		return false;
+	if (here.sa.sa_family == AF_INET)
+		return here.in.sin_addr.s_addr == there.in.sin_addr.s_addr;
+	return here.sa.sa_family == AF_INET6 &&
+		   memcmp(&here.in6.sin6_addr, &there.in6.sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
 /*
- * Over a short way (this machine, this rack) a large receive buffer has no use, and does
- * harm: the server sends each message by itself, and only those that find the buffer full
- * join into larger packets, which cost both sides far less.
+ * The server sends each message by itself; what joins small ones into larger packets, which
+ * cost both sides far less, is a network card that is busy or a window that is shut.  On one
+ * machine there is no card, so the window has to do it: a small buffer that is not emptied
+ * at once.  Not smaller than the window was at first: a sender that has packets of half of
+ * that ready, and never room for one, sends only when its timer makes it.
  */
 static void
-fit_buffer(const TideWal *wal)
+fit_buffer(TideWal *wal)
 {
-	struct tcp_info info;
-	socklen_t len = sizeof(info);
-	int size = NEAR_BUFFER;
+	int size = LOCAL_BUFFER;
 
-	if (getsockopt(tide_wal_socket(wal), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
-		info.tcpi_rtt < NEAR_RTT_US)
+	wal->same_host = same_host(tide_wal_socket(wal));
+	if (wal->same_host)
 		(void) setsockopt(tide_wal_socket(wal), SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 }
 
@@ -338,13 +364,23 @@ tide_wal_status(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *
 	return send_status(wal, received, confirmed, now - wal->heard_at > ASK_AFTER_MS, err);
 }
 
-void
-tide_wal_wake_at(TideWal *wal, int bytes)
+static void
+wake_at(TideWal *wal, int bytes)
 {
 	if (wal->wake_at == bytes)
 		return;
 	wal->wake_at = bytes;
 	(void) setsockopt(tide_wal_socket(wal), SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+}
+
+int
+tide_wal_rest(TideWal *wal, bool rest)
+{
+	wal->resting = rest && wal->same_host;
+	wake_at(wal, rest && !wal->same_host ? REST_BYTES : 1);
+	if (!rest)
+		return -1;
+	return wal->same_host ? LOCAL_REST_MS : REST_MS;
 }
 
 int
@@ -356,5 +392,7 @@ tide_wal_socket(const TideWal *wal)
 short
 tide_wal_poll_events(const TideWal *wal)
 {
-	return tide_pg_poll_events(wal->pg);
+	short events = tide_pg_poll_events(wal->pg);
+
+	return wal->resting ? (short) (events & ~POLLIN) : events;
 }

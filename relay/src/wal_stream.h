@@ -92,8 +92,11 @@ extern bool tide_wal_status(TideWal *wal, uint64_t received, uint64_t confirmed,
 extern bool
 tide_wal_status_now(TideWal *wal, uint64_t received, uint64_t confirmed, TideError *err);
 
-/* From now on the socket is readable only when so many bytes are there.  1: anything. */
-extern void tide_wal_wake_at(TideWal *wal, int bytes);
+/*
+ * Until it is called with false, not every little thing that comes wakes who polls.  Returns how long
+ * it may be polled at most, in milliseconds; -1: any time.
+ */
+extern int tide_wal_rest(TideWal *wal, bool rest);
 
 extern int tide_wal_socket(const TideWal *wal);
 extern short tide_wal_poll_events(const TideWal *wal);

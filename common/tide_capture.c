@@ -58,6 +58,11 @@ struct TideCapture
 	uint64_t start;	   /* where the next frame begins */
 	uint64_t position; /* end of the last whole transaction */
 
+	/* A transaction that must come, see tide_capture_expect; 0: it has, or none must. */
+	uint64_t expected_end;
+	int64_t expected_us;
+	bool missed;
+
 	/* The rest of a continued transaction, at the front; len 0: none. */
 	size_t rest_len;
 	uint64_t rest_end;
@@ -341,6 +346,17 @@ end_whole(TideCapture *capture)
 	capture->whole_len = out->len;
 }
 
+/* The stream has come to position; us: a transaction that committed then ended there, 0: none. */
+static void
+look_for_expected(TideCapture *capture, uint64_t position, int64_t us)
+{
+	if (capture->expected_end == 0 || position < capture->expected_end)
+		return;
+	if (position != capture->expected_end || us == 0 || us != capture->expected_us)
+		capture->missed = true;
+	capture->expected_end = 0;
+}
+
 static const char *
 take_commit(TideCapture *capture, TideCursor *message)
 {
@@ -352,6 +368,7 @@ take_commit(TideCapture *capture, TideCursor *message)
 		return fail(capture, "not as long as it says", 'C');
 	if (commit.commit_lsn != capture->begin.commit_lsn || commit.end_lsn <= commit.commit_lsn)
 		return fail(capture, "of another transaction than began", 'C');
+	look_for_expected(capture, commit.end_lsn, capture->begin.commit_us);
 	if (commit.end_lsn > capture->position)
 		capture->position = commit.end_lsn;
 	if (capture->continued)
@@ -418,6 +435,19 @@ tide_capture_message(TideCapture *capture, const void *data, size_t len)
 	return wrong;
 }
 
+void
+tide_capture_expect(TideCapture *capture, uint64_t end, int64_t commit_us)
+{
+	capture->expected_end = end;
+	capture->expected_us = commit_us;
+}
+
+bool
+tide_capture_missed(const TideCapture *capture)
+{
+	return capture->missed;
+}
+
 /* ---- looking ---- */
 
 size_t
@@ -453,7 +483,10 @@ tide_capture_position(const TideCapture *capture)
 void
 tide_capture_advance(TideCapture *capture, uint64_t position)
 {
-	if (capture->state == OUTSIDE && position > capture->position)
+	if (capture->state != OUTSIDE)
+		return;
+	look_for_expected(capture, position, 0);
+	if (position > capture->position)
 		capture->position = position;
 }
 

@@ -35,6 +35,15 @@ extern void tide_capture_free(TideCapture *capture);
  */
 extern const char *tide_capture_message(TideCapture *capture, const void *data, size_t len);
 
+/*
+ * The stream begins before what is known (start), whose last transaction ended at end and committed
+ * at commit_us (microseconds since 1970).  If the stream passes end without that one, it is of
+ * a server with another history, restored and written on: tide_capture_missed() says so from
+ * then on, and nothing that it has must be used.
+ */
+extern void tide_capture_expect(TideCapture *capture, uint64_t end, int64_t commit_us);
+extern bool tide_capture_missed(const TideCapture *capture);
+
 /* Bytes of records collected and not framed yet, whole and unfinished transactions. */
 extern size_t tide_capture_size(const TideCapture *capture);
 extern uint32_t tide_capture_transactions(const TideCapture *capture); /* whole ones among them */

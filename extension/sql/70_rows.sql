@@ -68,7 +68,8 @@ CREATE TABLE tide.link_progress
 	system_id	bigint NOT NULL,					-- of the origin's cluster
 	timeline	int NOT NULL,
 	source_end	pg_lsn NOT NULL,					-- how far the origin's WAL was then
-	commit_at	timestamptz,						-- when the last transaction committed there
+	commit_end	pg_lsn,								-- of the last transaction of those, where it ended ...
+	commit_at	timestamptz,						-- ... and when it committed there
 	heartbeat_at timestamptz,						-- the origin's time in its last heartbeat
 	heartbeat_seen_at timestamptz,					-- ours when it was applied
 	transactions bigint NOT NULL DEFAULT 0,

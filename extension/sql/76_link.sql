@@ -331,7 +331,8 @@ $$;
 
 CREATE FUNCTION tide.relay_link(pipeline text, epoch bigint)
 RETURNS TABLE (link_id int, region text, conninfo text, transport text, slot text, copy boolean, phase text,
-			   removing boolean, "position" pg_lsn, system_id bigint, timeline int, options jsonb)
+			   removing boolean, "position" pg_lsn, system_id bigint, timeline int, options jsonb,
+			   commit_end pg_lsn, commit_us bigint)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -343,7 +344,8 @@ BEGIN
 	END IF;
 	RETURN QUERY
 		SELECT link.id, link.region, r.conninfo, link.transport, link.slot::text, link.copy, link.phase, link.removing,
-			p.position, p.system_id, p.timeline, link.options
+			p.position, p.system_id, p.timeline, link.options, p.commit_end,
+			(extract(epoch FROM p.commit_at) * 1000000)::bigint
 		FROM tide.region r LEFT JOIN tide.link_progress p ON p.link_id = link.id
 		WHERE r.name = link.region;
 END;

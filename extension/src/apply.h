@@ -70,6 +70,7 @@ typedef struct TideProgressStep
 {
 	XLogRecPtr position;
 	XLogRecPtr source_end;
+	XLogRecPtr commit_end;	  /* of the last transaction */
 	TimestampTz commit_at;	  /* 0: no transaction */
 	TimestampTz heartbeat_at; /* 0: no heartbeat */
 	int64 transactions;

@@ -53,6 +53,7 @@ enum
 	PROGRESS_SYSTEM_ID,
 	PROGRESS_TIMELINE,
 	PROGRESS_SOURCE_END,
+	PROGRESS_COMMIT_END,
 	PROGRESS_COMMIT_AT,
 	PROGRESS_HEARTBEAT_AT,
 	PROGRESS_HEARTBEAT_SEEN_AT,
@@ -392,7 +393,10 @@ tide_progress_write(const TideProgress *progress, const TideProgressStep *step)
 	ADD(PROGRESS_TRANSACTIONS, step->transactions);
 	ADD(PROGRESS_CHANGES, step->changes);
 	if (step->commit_at != 0)
+	{
+		SET(PROGRESS_COMMIT_END, LSNGetDatum(step->commit_end));
 		SET(PROGRESS_COMMIT_AT, TimestampTzGetDatum(step->commit_at));
+	}
 	if (step->heartbeat_at != 0)
 	{
 		SET(PROGRESS_HEARTBEAT_AT, TimestampTzGetDatum(step->heartbeat_at));

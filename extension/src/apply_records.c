@@ -319,15 +319,17 @@ static void
 end_transaction(TideApply *apply, TideApplyFrame *frame, TideCursor payload)
 {
 	TideOpenTransaction *transaction = frame->transaction;
+	XLogRecPtr end;
 
 	if (!transaction->open)
 		tide_apply_malformed("a transaction ends that did not begin");
-	(void) tide_read_u64(&payload); /* the frame's end says it for all of them */
+	end = tide_read_u64(&payload);
 	if (payload.bad)
 		tide_apply_malformed("the end of a transaction");
 	if (!transaction->skipped)
 	{
 		apply->counts.transactions++;
+		frame->step.commit_end = end;
 		frame->step.commit_at = transaction->commit_us - TIDE_EPOCH_OFFSET_US;
 	}
 	transaction->open = false;

@@ -357,7 +357,7 @@ SELECT tide.apply_flushed($1::text, $2::bigint);
 
 -- name: relay_link
 SELECT link_id, region, conninfo, transport, slot, copy, phase, removing, "position", system_id,
-       timeline, options
+       timeline, options, commit_end, commit_us
 FROM tide.relay_link($1::text, $2::bigint);
 
 -- name: relay_link_tables

@@ -157,6 +157,8 @@ read_spec(TideLink *link, TideError *err)
 	spec->system_id = (uint64_t) tide_pg_int64(res, 0, 9);
 	spec->timeline = (uint32_t) tide_pg_int64(res, 0, 10);
 	spec->options = json_loads(PQgetisnull(res, 0, 11) ? "{}" : PQgetvalue(res, 0, 11), 0, NULL);
+	spec->commit_end = PQgetisnull(res, 0, 12) ? 0 : tide_pg_lsn(res, 0, 12);
+	spec->commit_us = PQgetisnull(res, 0, 13) ? 0 : tide_pg_int64(res, 0, 13);
 	PQclear(res);
 	return true;
 }
@@ -369,15 +371,19 @@ hold_link(TideLink *link, TideError *err)
 
 /*
  * Somebody dropped a publication and it was made again: a server before 18
- * can't decode what was written in between, nor get past it.
+ * can't decode what was written in between, nor get past it.  Or the origin's
+ * WAL is not the one that rows were taken from.
  */
 static bool
 recover(TideLink *link, TideError *err)
 {
 	char gap[sizeof(err->message)];
+	bool publication = strcmp(err->code, "42704") == 0 &&
+					   strstr(err->message, "publication") != NULL;
 
-	if (strcmp(err->code, "42704") != 0 || strstr(err->message, "publication") == NULL)
+	if (!publication && !link->other_history)
 		return false;
+	link->other_history = false;
 	memcpy(gap, err->message, sizeof(gap));
 	tide_error_clear(err);
 	/* A frame may be half applied. */

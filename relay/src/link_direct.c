@@ -9,7 +9,8 @@
  * of the position.  If it is, this database went back in time (a backup was
  * restored) and what lies between is gone from the origin's WAL.  If the
  * origin's WAL ends before the position, the origin did, and what was taken from
- * there meanwhile is no more.
+ * there meanwhile is no more.  And if it has been written on past the position, the last
+ * transaction that came is not found in the stream, which begins with what the slot has.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 
 struct TideFrameSource
 {
+	TideLink *link;
 	TideWalFrames *frames;
 };
 
@@ -148,6 +150,7 @@ direct_check(TideLink *link, char *gap, size_t gap_size, TideError *err)
 
 	if (!look_at_slot(link, &slot, err))
 		return false;
+	link->slot_confirmed = slot.confirmed;
 	tide_lsn_format(slot.wal_end, wal_end);
 	tide_lsn_format(slot.confirmed, confirmed);
 	tide_lsn_format(link->spec.position, position);
@@ -247,6 +250,13 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 	char *publications;
 	char *conninfo;
 
+	/* What the slot still has of the time before must be what came from there. */
+	if (link->slot_confirmed != 0 && link->slot_confirmed < link->spec.commit_end &&
+		link->spec.commit_end <= position)
+	{
+		opts.known_end = link->spec.commit_end;
+		opts.known_us = link->spec.commit_us;
+	}
 	if (!find_publications(link, &publications, err))
 		return false;
 	conninfo = tide_link_conninfo(link, err);
@@ -262,6 +272,7 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 		return false;
 	tide_wal_frames_wal_end(frames, link->origin.wal_end);
 	*result = tide_zalloc(sizeof(**result));
+	(*result)->link = link;
 	(*result)->frames = frames;
 	return true;
 }
@@ -281,7 +292,10 @@ direct_patience(TideFrameSource *source, bool busy)
 static bool
 direct_turn(TideFrameSource *source, TideError *err)
 {
-	return tide_wal_frames_turn(source->frames, err);
+	if (tide_wal_frames_turn(source->frames, err))
+		return true;
+	source->link->other_history = tide_wal_frames_other_history(source->frames);
+	return false;
 }
 
 static bool

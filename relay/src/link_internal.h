@@ -94,6 +94,8 @@ typedef struct TideLinkSpec
 	uint64_t system_id; /* of the origin when the position was written */
 	uint32_t timeline;
 	json_t *options;
+	uint64_t commit_end; /* of the last transaction taken, where it ended; 0: none */
+	int64_t commit_us;	 /* when it committed */
 } TideLinkSpec;
 
 /* tide.rows_identify() at the origin */
@@ -126,6 +128,9 @@ struct TideLink
 	/* A snapshot that reserve left for the first copy, and the connection that keeps it; or NULL. */
 	TideWal *snapshot_wal;
 	TideWalSlot snapshot;
+
+	uint64_t slot_confirmed; /* as the slot was when it was last looked at */
+	bool other_history;		 /* the stream has turned out to be no continuation of what is here */
 };
 
 /* ---- link.c ---- */

@@ -63,7 +63,7 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 	TideWalFrames *frames = tide_zalloc(sizeof(*frames));
 	const TideWalStart start = {.slot = opts->slot,
 								.publications = opts->publications,
-								.position = opts->start,
+								.position = opts->known_end != 0 ? 0 : opts->start,
 								.only_local = opts->server_version >= 160000};
 
 	frames->max_frame = opts->max_frame > 0 ? opts->max_frame : TIDE_MAX_FRAME_DEFAULT;
@@ -75,6 +75,8 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 	tide_buf_init(&frames->built[0].buf);
 	tide_buf_init(&frames->built[1].buf);
 	frames->capture = tide_capture_new(opts->region, opts->system_id, opts->timeline, opts->start);
+	if (frames->capture != NULL && opts->known_end != 0)
+		tide_capture_expect(frames->capture, opts->known_end, opts->known_us);
 	if (frames->capture == NULL)
 		tide_error(err, TIDE_ERR_CONFIG, "", "no region can be called \"%s\"", opts->region);
 	else if (tide_wal_open(opts->conninfo, opts->what, opts->stop, &frames->wal, err) &&
@@ -184,6 +186,23 @@ make_frame(TideWalFrames *frames, bool empty, bool *made, TideError *err)
 
 /* ---- reading ---- */
 
+bool
+tide_wal_frames_other_history(const TideWalFrames *frames)
+{
+	return tide_capture_missed(frames->capture);
+}
+
+static bool
+check_history(const TideWalFrames *frames, TideError *err)
+{
+	if (!tide_capture_missed(frames->capture))
+		return true;
+	return tide_error(
+		err, TIDE_ERR_CONFIG, "TD011",
+		"the server went back in time and on from there: the last transaction that was"
+		" taken is not in its WAL");
+}
+
 static bool
 take_message(TideWalFrames *frames, const TideWalMessage *message, TideError *err)
 {
@@ -193,11 +212,11 @@ take_message(TideWalFrames *frames, const TideWalMessage *message, TideError *er
 	if (message->event == TIDE_WAL_KEEPALIVE)
 	{
 		tide_capture_advance(frames->capture, message->wal_end);
-		return true;
+		return check_history(frames, err);
 	}
 	wrong = tide_capture_message(frames->capture, message->data, message->len);
 	if (wrong == NULL)
-		return true;
+		return check_history(frames, err);
 	return tide_error(err, TIDE_ERR_INTERNAL, "", "can't understand what the server decoded: %s",
 					  wrong);
 }

@@ -42,6 +42,8 @@ typedef struct TideWalFramesOptions
 	uint32_t timeline;
 	int server_version; /* as server_version_num */
 	uint64_t start;
+	uint64_t known_end; /* the last transaction before start ended here; 0: never mind ... */
+	int64_t known_us; /* ... and committed then: the stream must have it, see tide_capture_expect */
 	size_t max_frame; /* bytes of records; 0: the default */
 	int level;		  /* of compression; 0: none */
 } TideWalFramesOptions;
@@ -72,6 +74,9 @@ extern bool tide_wal_frames_turn(TideWalFrames *frames, TideError *err);
  */
 extern bool
 tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideError *err);
+
+/* The stream turned out not to have the transaction that was known; its turn has failed. */
+extern bool tide_wal_frames_other_history(const TideWalFrames *frames);
 
 /* Is one ready that is as large as they get?  Then waiting for more to go with it gains nothing. */
 extern bool tide_wal_frames_full(const TideWalFrames *frames);

@@ -134,7 +134,8 @@ sub test_origin_older
 	  $mesh->sql('us', 'SELECT pg_current_wal_lsn()');
 	$mesh->start_relays;
 	equal('an older copy of the origin');
-	note 'resyncs: ', resyncs('eu') - $before;
+	is(resyncs('eu'), $before + 1, '... it was found out, although its WAL had passed where eu was');
+	like($mesh->sql('eu', 'SELECT last_resync FROM tide.link'), qr/back in time and on/, '... for that reason');
 	return;
 }
 

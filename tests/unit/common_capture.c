@@ -362,6 +362,52 @@ positions(void **state)
 }
 
 /* A relation is described once in a frame, and in every frame that names it. */
+/* A capture from 1000 on, whose stream must have the transaction that ended at 908 ... */
+static TideCapture *
+new_expecting(int64_t commit_us)
+{
+	TideCapture *capture = new_capture();
+
+	tide_capture_expect(capture, 908, commit_us);
+	begin(capture, 800);
+	commit(capture, 800);
+	assert_false(tide_capture_missed(capture));
+	return capture;
+}
+
+static void
+expected_transaction(void **state)
+{
+	TideCapture *capture = new_expecting(EPOCH_US);
+
+	(void) state;
+	/* ... has it, and whatever follows is fine; */
+	begin(capture, 900);
+	commit(capture, 900);
+	tide_capture_advance(capture, 2000);
+	assert_false(tide_capture_missed(capture));
+	tide_capture_free(capture);
+	/* has another one in its place; */
+	capture = new_expecting(EPOCH_US + 1);
+	begin(capture, 900);
+	commit(capture, 900);
+	assert_true(tide_capture_missed(capture));
+	tide_capture_free(capture);
+	/* has one that ends behind it; */
+	capture = new_expecting(EPOCH_US);
+	begin(capture, 901);
+	commit(capture, 901);
+	assert_true(tide_capture_missed(capture));
+	tide_capture_free(capture);
+	/* has none. */
+	capture = new_expecting(EPOCH_US);
+	tide_capture_advance(capture, 907);
+	assert_false(tide_capture_missed(capture));
+	tide_capture_advance(capture, 908);
+	assert_true(tide_capture_missed(capture));
+	tide_capture_free(capture);
+}
+
 static void
 relations_per_frame(void **state)
 {
@@ -742,6 +788,7 @@ main(void)
 		cmocka_unit_test(begin_has_unix_time),
 		cmocka_unit_test(left_out),
 		cmocka_unit_test(positions),
+		cmocka_unit_test(expected_transaction),
 		cmocka_unit_test(relations_per_frame),
 		cmocka_unit_test(cut_before_open),
 		cmocka_unit_test(larger_than_a_frame),

@@ -95,6 +95,8 @@ sub notes
 		- *Rows*: native is the same server's logical replication with binary = true, into tables without stamps; pg_tide's
 		  have them. A backlog is made while nobody takes it; the time is from letting the consumer start until the other
 		  region has the last row. Ratios are medians of ratios within a round. Rows are compared afterwards.
+		  All is on one machine, where nothing but a shut window joins the server's small messages into packets; a direct link's
+		  relay keeps it shut on purpose (relay/src/wal_stream.c), native's worker by being slower. Over a network the card does it.
 		- *First copy*: the pipe is psql to psql without stamps or triggers; times are from asking for the copy until it is done.
 		- *Row seen*: by a session that looks every half millisecond; one client.
 		- *Bytes between regions*: payload of TCP both ways, as the kernel counts it. A direct link reads the server's own

@@ -31,6 +31,10 @@ SELECT f.apply(f.frame('0/1000', f.position(), f.begun('0/1000') || :'rel_t'::by
 SELECT count(*) FROM t;
 SELECT position, transactions, changes, commit_at AT TIME ZONE 'UTC' FROM tide.link_progress;
 
+-- A row that is inserted there and is here already is found when that is done with care, and by inserts after that
+SELECT f.send(:'rel_t'::bytea || f.ins('t', '1', 'older', '0', f.at('us', 1)));
+SELECT f.apply(f.next(:'rel_t'::bytea || f.ins('t', '1', 'older', '0', f.at('us', 1))), true);
+SELECT f.send(:'rel_t'::bytea || f.ins('t', '1', 'older', '0', f.at('us', 1)));
 -- The newer version wins, whoever writes it; the same version is the same row
 SELECT f.send(:'rel_t'::bytea || f.ins('t', '1', 'older', '0', f.at('us', 1)) || f.upd('t', '1', 'same', '0', f.at('us', 2))
 	|| f.upd('t', '2', 'newer', '22', f.at('us', 3)));

@@ -60,11 +60,20 @@ sub kill_backend
 {
 	my ($mesh, $side) = @_;
 	my $node = $mesh->node($side);
-	my ($status, $pid) = $node->psql('postgres', <<~'END');
-		SELECT pid FROM pg_stat_activity WHERE usename = 'relay' ORDER BY random() LIMIT 1
+	my $CHECKPOINTER = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
+	my ($status, $pids) = $node->psql('postgres', <<~"END");
+		SELECT pid, ($CHECKPOINTER) FROM pg_stat_activity WHERE usename = 'relay' ORDER BY random() LIMIT 1
 		END
-	kill 'KILL', $pid if $status == 0 && $pid;
-	wait_until(sub { ($node->psql('postgres', 'SELECT 1'))[0] == 0 }, 30, "$side to be back");
+	my ($pid, $before) = split /\|/, $pids // '';
+	return unless $status == 0 && $pid && kill 'KILL', $pid;
+	# It answers for a moment still; then all processes are new ones.
+	wait_until(
+		sub {
+			my ($down, $now) = $node->psql('postgres', $CHECKPOINTER);
+			return $down == 0 && $now && $now != $before;
+		},
+		30,
+		"$side to be back");
 	return;
 }
 

@@ -103,7 +103,7 @@ sub measure_load
 	my $size = $load->{size}[ $quick ? 0 : 1 ];
 	my %runs;
 	prepare($pair, $name, $quick, @ways);
-	for my $round (1 .. ($quick ? 1 : 5))
+	for my $round (1 .. ($quick ? 1 : 3))
 	{
 		say_progress("rows: $name, round $round");
 		push @{ $runs{ $_->name } }, run($pair, $_, $name, $size) for @ways;

@@ -468,6 +468,12 @@ tide_capture_in_transaction(const TideCapture *capture)
 	return capture->state != OUTSIDE;
 }
 
+bool
+tide_capture_expects(const TideCapture *capture)
+{
+	return capture->expected_end != 0;
+}
+
 int64_t
 tide_capture_commit_us(const TideCapture *capture)
 {

@@ -43,6 +43,8 @@ extern const char *tide_capture_message(TideCapture *capture, const void *data, 
  */
 extern void tide_capture_expect(TideCapture *capture, uint64_t end, int64_t commit_us);
 extern bool tide_capture_missed(const TideCapture *capture);
+extern bool
+tide_capture_expects(const TideCapture *capture); /* it has neither come nor been missed */
 
 /* Bytes of records collected and not framed yet, whole and unfinished transactions. */
 extern size_t tide_capture_size(const TideCapture *capture);

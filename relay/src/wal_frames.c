@@ -333,7 +333,9 @@ tide_wal_frames_full(const TideWalFrames *frames)
 void
 tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position)
 {
-	frames->confirmed = later(frames->confirmed, position);
+	/* Of another history nothing is confirmed, or the slot would no longer have what shows it. */
+	if (!tide_capture_expects(frames->capture) && !tide_capture_missed(frames->capture))
+		frames->confirmed = later(frames->confirmed, position);
 }
 
 void

@@ -139,6 +139,34 @@ sub test_origin_older
 	return;
 }
 
+# The same, but a person is to decide: it is found out each time anew.
+sub test_origin_older_manual
+{
+	$mesh->relink('eu', 'us', resync => 'manual');
+	my $before = resyncs('eu');
+	my $copy = keep($mesh->node('us'));
+	change();
+	$mesh->settle;
+	$mesh->relay($_)->stop for $mesh->sides;
+	put_back($mesh->node('us'), $copy);
+	change('us') for 1 .. 20;
+	my $position = $mesh->sql('eu', 'SELECT position FROM tide.link_progress');
+	for my $time (1 .. 3)
+	{
+		$mesh->start_relay('eu');
+		ok(defined wait_until(sub { $mesh->relay('eu')->log_text =~ /back in time and on/ }, 30, 'the error'),
+			"a person is to decide: found out, attempt $time");
+		$mesh->relay('eu')->stop;
+	}
+	is($mesh->sql('eu', 'SELECT position FROM tide.link_progress'), $position, '... and nothing was taken');
+	is(resyncs('eu'), $before, '... nor copied');
+	$mesh->link('eu', 'us');
+	$mesh->sql('eu', sprintf q{SELECT tide.link_resync('%s')}, $PgTide::Mesh::REGION{us});
+	$mesh->start_relays;
+	equal('... until a person says so');
+	return;
+}
+
 # A standby that had not everything is promoted, and takes the origin's place.
 sub test_promoted
 {
@@ -197,6 +225,7 @@ sub test_stranger
 test_destination_unharmed();
 test_destination_older();
 test_origin_older();
+test_origin_older_manual();
 test_promoted();
 test_stranger();
 $mesh->stop;

@@ -154,10 +154,10 @@ sub test_terminal
 {
 	my $log = "$ENV{TIDE_DATA}/typescript";
 	my $command = join ' ', map { "'" . s/'/'\\''/gr . "'" } status_command('eu', '--watch');
-	# script gives its command a terminal; ^C comes through it.
+	# script gives its command a terminal; ^C comes through it.  A shell left waiting would get it, too, and some die of it.
 	local $ENV{TERM} = 'xterm';
 	my ($in, $out) = ('', '');
-	my $run = IPC::Run::start([ 'script', '-qefc', "stty rows 40 cols 132; $command", $log ], '<', \$in, '>', \$out, '2>&1');
+	my $run = IPC::Run::start([ 'script', '-qefc', "stty rows 40 cols 132; exec $command", $log ], '<', \$in, '>', \$out, '2>&1');
 	ok(defined wait_until(sub { $run->pump_nb; (() = $out =~ /\e\[H/g) >= 3 }, 30, 'three pictures'), 'a terminal is drawn over again');
 	like($out, qr/LINK FROM.*us-east.*streaming/s, '... with the tables');
 	like($out, qr/\e\[K\r?\n/, '... each line cleared to its end');

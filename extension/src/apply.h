@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/skey.h"
 #include "access/xlogdefs.h"
+#include "commands/copy.h"
 #include "executor/execPartition.h"
 #include "nodes/execnodes.h"
 #include "utils/hsearch.h"
@@ -468,5 +469,13 @@ extern void tide_apply_check_region(const TideApply *apply, const TideFrameHeade
 
 /* Runs work with the settings and rights under which rows are written, and closes all targets. */
 extern void tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg);
+
+/* ---- copy_store.c ---- */
+
+/*
+ * Stores all the rows that COPY reads; returns how many.  n_columns: columns that state fills
+ * itself, not by defaults.
+ */
+extern int64 tide_copy_store(TideApply *apply, Relation rel, int n_columns, CopyFromState state);
 
 #endif /* TIDE_APPLY_H */

@@ -76,8 +76,7 @@
 #define tide_set_updated(perms, rte, columns) \
 	(addRTEPermissionInfo((perms), (rte))->updatedCols = (columns))
 #else
-#define tide_set_updated(perms, rte, columns) \
-	((void) (perms), (rte)->updatedCols = (columns))
+#define tide_set_updated(perms, rte, columns) ((void) (perms), (rte)->updatedCols = (columns))
 #endif
 
 /* 16 can truncate as each table's owner; we are that already. */
@@ -101,6 +100,15 @@
 #define tide_init_epq(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1, NIL)
 #else
 #define tide_init_epq(epq, estate) EvalPlanQualInit((epq), (estate), NULL, NIL, -1)
+#endif
+
+/* 16 can leave out indexes that only summarize; a new row is in all of them. */
+#if PG_VERSION_NUM >= 160000
+#define tide_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL, false)
+#else
+#define tide_insert_index_tuples(rri, slot, estate) \
+	ExecInsertIndexTuples((rri), (slot), (estate), false, false, NULL, NIL)
 #endif
 
 /* 16 makes the map to a partition's columns when it is asked for. */

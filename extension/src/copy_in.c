@@ -8,7 +8,7 @@
  * One table's copy is one transaction: copy_begin, then copy_in or copy_merge any
  * number of times, copy_end.  So a relay that is killed leaves nothing of it.
  *
- * Into an empty table rows go by the server's own COPY, in pieces of whole rows.
+ * Into an empty table rows go in pieces of whole rows that the server's own COPY reads (copy_store.c).
  * What is not empty takes them one by one, by the rules of merging.
  */
 #include "postgres.h"
@@ -365,7 +365,7 @@ copy_rows(TideApply *apply, void *arg)
 	set_source(copy);
 	tide_apply_act_as(apply, copy->rel->rd_rel->relowner);
 	state = BeginCopyFrom(pstate, copy->rel, NULL, NULL, false, read_source, columns, options);
-	copy->rows = (int64) CopyFrom(state);
+	copy->rows = tide_copy_store(apply, copy->rel, copy->n_columns, state);
 	EndCopyFrom(state);
 	free_parsestate(pstate);
 	tide_apply_act_as(apply, InvalidOid);

@@ -422,9 +422,11 @@ WHERE s.slot_name = $1::name AND r.usename = current_user
 -- The first copy.
 
 -- On both sides: it takes the time it takes, but nobody's lock holds up all tables for long; the same
--- text everywhere, and an error where a policy would hide rows.
+-- text everywhere, and an error where a policy would hide rows.  Parallel workers would only hand every row to
+-- the one process that sends it: more work for an origin that has other things to do.
 -- name: copy_session
-SELECT pg_catalog.set_config('statement_timeout', '0', false),
+SELECT pg_catalog.set_config('max_parallel_workers_per_gather', '0', false),
+       pg_catalog.set_config('statement_timeout', '0', false),
        pg_catalog.set_config('lock_timeout', '30s', false),
        pg_catalog.set_config('idle_in_transaction_session_timeout', '0', false),
        pg_catalog.set_config('row_security', 'off', false),

@@ -16,7 +16,11 @@
 #include "mem.h"
 #include "queries.h"
 
-#define PIECE_BYTES ((size_t) 1 << 20)
+/* Large enough to be worth a call, small enough to stay in a processor's cache. */
+#define PIECE_BYTES ((size_t) 1 << 18)
+
+/* Pieces on their way into our database: it begins the next as soon as it has stored one. */
+#define PIECES_AHEAD 2
 
 /* What COPY's binary format begins with: a signature, flags, the length of an extension. */
 #define SIGNATURE "PGCOPY\n\377\r\n"
@@ -29,10 +33,9 @@ typedef struct Flow
 	TideCopier *copier;
 	const TideTable *table;
 	TideRowFrames *merge; /* NULL: rows go in as they come */
-	TideBuf pieces[2];	  /* one is filled while the other is on its way */
-	int filling;
-	bool header;		/* still to come */
-	size_t piece_bytes; /* of rows in the piece that is filled */
+	TideBuf piece;		  /* being filled; what is on its way libpq has */
+	bool header;		  /* still to come */
+	size_t piece_bytes;	  /* of rows in the piece that is filled */
 	int64_t piece_rows;
 } Flow;
 
@@ -87,7 +90,7 @@ open_copier(TideCopier *copier, TideError *err)
 static bool
 take_row(Flow *flow, const char *row, size_t len, TideError *err)
 {
-	TideBuf *piece = &flow->pieces[flow->filling];
+	TideBuf *piece = &flow->piece;
 
 	flow->piece_bytes += len;
 	flow->piece_rows++;
@@ -133,7 +136,7 @@ fill_piece(Flow *flow, bool *end, TideError *err)
 
 	flow->piece_bytes = 0;
 	flow->piece_rows = 0;
-	tide_buf_reset(&flow->pieces[flow->filling]);
+	tide_buf_reset(&flow->piece);
 	for (*end = false; !*end && flow->piece_bytes < PIECE_BYTES;)
 	{
 		TideCopyStep step;
@@ -153,7 +156,7 @@ fill_piece(Flow *flow, bool *end, TideError *err)
 			return false;
 	}
 	return flow->merge == NULL || flow->piece_rows == 0 ||
-		   tide_row_frames_make(flow->merge, &flow->pieces[flow->filling], err);
+		   tide_row_frames_make(flow->merge, &flow->piece, err);
 }
 
 /* ---- our side ---- */
@@ -174,7 +177,7 @@ name_table(const Flow *flow, char epoch[24], const char **values)
 static bool
 send_piece(Flow *flow, TideError *err)
 {
-	const TideBuf *piece = &flow->pieces[flow->filling];
+	const TideBuf *piece = &flow->piece;
 	char epoch[24];
 	const char *values[7];
 	int lengths[7] = {0};
@@ -186,15 +189,16 @@ send_piece(Flow *flow, TideError *err)
 		values[2] = piece->data;
 		lengths[2] = (int) piece->len;
 		formats[2] = 1;
-		return tide_pg_start(flow->copier->here, tide_q_copy_merge, 3, values, lengths, formats,
-							 err);
+		return tide_pg_pipeline_start(flow->copier->here, tide_q_copy_merge, 3, values, lengths,
+									  formats, err);
 	}
 	values[4] = flow->table->columns;
 	values[5] = flow->table->binary ? "binary" : "text";
 	values[6] = tide_buf_cstr(piece);
 	lengths[6] = (int) piece->len;
 	formats[6] = 1;
-	return tide_pg_start(flow->copier->here, tide_q_copy_in, 7, values, lengths, formats, err);
+	return tide_pg_pipeline_start(flow->copier->here, tide_q_copy_in, 7, values, lengths, formats,
+								  err);
 }
 
 static void
@@ -209,6 +213,18 @@ count_piece(Flow *flow)
 	tide_count(metrics, TIDE_BYTES_COPIED, (uint64_t) flow->piece_bytes);
 }
 
+/* Until no more than that many pieces are on their way. */
+static bool
+finish_pieces(TidePg *here, int left, TideError *err)
+{
+	while (tide_pg_pending(here) > left)
+	{
+		if (!tide_pg_finish(here, -1, NULL, err))
+			return false;
+	}
+	return true;
+}
+
 /* While our database works on one piece the next is read. */
 static bool
 move_rows(Flow *flow, TideError *err)
@@ -217,18 +233,17 @@ move_rows(Flow *flow, TideError *err)
 	bool end = false;
 
 	flow->header = flow->table->binary;
+	if (!tide_pg_pipeline_begin(here, err))
+		return false;
 	while (!end)
 	{
-		if (!fill_piece(flow, &end, err))
-			return false;
-		if (tide_pg_pending(here) && !tide_pg_finish(here, -1, NULL, err))
+		if (!fill_piece(flow, &end, err) || !finish_pieces(here, PIECES_AHEAD - 1, err))
 			return false;
 		if (flow->piece_rows > 0 && !send_piece(flow, err))
 			return false;
 		count_piece(flow);
-		flow->filling = !flow->filling;
 	}
-	return !tide_pg_pending(here) || tide_pg_finish(here, -1, NULL, err);
+	return finish_pieces(here, 0, err) && tide_pg_pipeline_end(here, err);
 }
 
 static bool
@@ -284,8 +299,7 @@ tide_copy_table(TideCopier *copier, const TideTable *table, TideError *err)
 
 	atomic_store(&copier->rows, 0);
 	atomic_store(&copier->bytes, 0);
-	tide_buf_init(&flow.pieces[0]);
-	tide_buf_init(&flow.pieces[1]);
+	tide_buf_init(&flow.piece);
 	ok = open_copier(copier, err) && begin_table(&flow, err);
 	if (ok && !tide_pg_copy_start(copier->there, table->copy_sql, err))
 		ok = tide_link_at_origin(copier->link, err);
@@ -293,7 +307,6 @@ tide_copy_table(TideCopier *copier, const TideTable *table, TideError *err)
 	if (!ok)
 		tide_copier_close(copier); /* whatever is half done on them ends with them */
 	tide_row_frames_free(flow.merge);
-	tide_buf_free(&flow.pieces[0]);
-	tide_buf_free(&flow.pieces[1]);
+	tide_buf_free(&flow.piece);
 	return ok;
 }

@@ -318,7 +318,7 @@ tide_pg_conn(TidePg *pg)
 	return pg->conn;
 }
 
-bool
+int
 tide_pg_pending(const TidePg *pg)
 {
 	return pg->pending;
@@ -404,7 +404,7 @@ check_idle(const TidePg *pg, TideError *err)
 {
 	if (pg->broken)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "connection to %s is broken", pg->where);
-	if (pg->pending)
+	if (pg->pending > 0 && PQpipelineStatus(pg->conn) == PQ_PIPELINE_OFF)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a statement is already under way");
 	return true;
 }
@@ -418,7 +418,7 @@ begin_statement(TidePg *pg, bool said, TideError *err)
 		tide_pg_error(pg, NULL, err);
 		return false;
 	}
-	pg->pending = true;
+	pg->pending++;
 	if (!flush_output(pg, err))
 	{
 		/* Half a statement is in the socket: nothing else can be said on it. */
@@ -447,7 +447,7 @@ tide_pg_send(TidePg *pg, const char *sql, int n_params, const char *const *value
 		tide_pg_error(pg, NULL, err);
 		return false;
 	}
-	pg->pending = true;
+	pg->pending++;
 	return tide_pg_push(pg, err);
 }
 
@@ -541,12 +541,17 @@ tide_pg_cancel(TidePg *pg)
 	const TideStop *stop = pg->stop;
 	TideError ignored;
 
-	if (!pg->pending)
+	if (pg->pending == 0)
 		return;
 	send_cancel(pg);
+	if (PQpipelineStatus(pg->conn) != PQ_PIPELINE_OFF)
+	{
+		pg->broken = true; /* more may be on its way */
+		return;
+	}
 	pg->stop = NULL; /* may be requested already: it would end the wait at once */
 	if (wait_results(pg, tide_monotonic_ms() + CANCEL_WAIT_MS, &ignored))
-		pg->pending = false;
+		pg->pending = 0;
 	else
 		pg->broken = true;
 	pg->stop = stop;
@@ -562,8 +567,9 @@ deliver_result(TidePg *pg, PGresult **res, TideError *err)
 	ExecStatusType status = PQresultStatus(result); /* a fatal error if there is none */
 
 	pg->result = NULL;
-	pg->pending = false;
-	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY)
+	pg->pending--;
+	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK || status == PGRES_EMPTY_QUERY ||
+		status == PGRES_PIPELINE_SYNC)
 	{
 		if (res != NULL)
 			*res = result;
@@ -590,7 +596,7 @@ tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err)
 		*res = NULL;
 	if (pg->broken)
 		return tide_error(err, TIDE_ERR_UNAVAILABLE, "", "connection to %s is broken", pg->where);
-	if (!pg->pending)
+	if (pg->pending == 0)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "no statement is under way");
 
 	if (wait_results(pg, deadline, err))
@@ -600,6 +606,41 @@ tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err)
 		tide_pg_cancel(pg);
 		tide_error(err, TIDE_ERR_STOPPED, "", "asked to stop while a statement was running");
 	}
+	return false;
+}
+
+bool
+tide_pg_pipeline_begin(TidePg *pg, TideError *err)
+{
+	if (!check_idle(pg, err))
+		return false;
+	if (PQenterPipelineMode(pg->conn) == 1)
+		return true;
+	tide_pg_error(pg, NULL, err);
+	return false;
+}
+
+bool
+tide_pg_pipeline_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
+					   const int *lengths, const int *formats, TideError *err)
+{
+	return check_idle(pg, err) &&
+		   begin_statement(pg,
+						   send_statement(pg, sql, n_params, values, lengths, formats) &&
+							   PQsendFlushRequest(pg->conn) == 1,
+						   err);
+}
+
+bool
+tide_pg_pipeline_end(TidePg *pg, TideError *err)
+{
+	if (!check_idle(pg, err) || !begin_statement(pg, PQpipelineSync(pg->conn) == 1, err) ||
+		!tide_pg_finish(pg, -1, NULL, err))
+		return false;
+	if (PQexitPipelineMode(pg->conn) == 1)
+		return true;
+	tide_pg_error(pg, NULL, err);
+	pg->broken = true;
 	return false;
 }
 

@@ -54,7 +54,18 @@ extern bool tide_pg_exec(TidePg *pg, const char *sql, int n_params, const char *
 extern bool tide_pg_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
 						  const int *lengths, const int *formats, TideError *err);
 extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError *err);
-extern bool tide_pg_pending(const TidePg *pg); /* started and not finished */
+extern int tide_pg_pending(const TidePg *pg); /* started and not finished: how many */
+
+/*
+ * A pipeline: statements are started while others are under way, so the server never waits for
+ * us; each is finished in its turn by tide_pg_finish.  After an error the rest fails, too, and the
+ * connection is to be closed.  To be used inside a transaction.
+ */
+extern bool tide_pg_pipeline_begin(TidePg *pg, TideError *err);
+extern bool
+tide_pg_pipeline_start(TidePg *pg, const char *sql, int n_params, const char *const *values,
+					   const int *lengths, const int *formats, TideError *err);
+extern bool tide_pg_pipeline_end(TidePg *pg, TideError *err); /* all are finished */
 
 /*
  * Ends the statement under way, whatever its outcome.  If the server ends it

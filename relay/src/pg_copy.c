@@ -71,7 +71,7 @@ tide_pg_copy_start(TidePg *pg, const char *sql, TideError *err)
 	if (status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
 	{
 		PQclear(res);
-		pg->pending = true;
+		pg->pending = 1;
 		return true;
 	}
 	tide_pg_error(pg, res, err);
@@ -92,7 +92,7 @@ end_copy(TidePg *pg, TideError *err)
 	bool ok = true;
 	PGresult *res;
 
-	pg->pending = false;
+	pg->pending = 0;
 	do
 	{
 		if (!first_result(pg, &res, err))

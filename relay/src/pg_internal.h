@@ -15,13 +15,13 @@
 struct TidePg
 {
 	PGconn *conn;
-	const TideStop *stop;						/* borrowed; may be NULL */
-	char *where;								/* database, host and port, for messages */
-	PGresult *result;							/* of the statement under way */
-	bool pending;								/* started and not finished */
-	bool unsent;								/* libpq still holds a part of what was said */
-	char *copied;								/* the message tide_pg_copy_next gave out last */
-	bool broken;								/* of no use any more, whatever libpq thinks */
+	const TideStop *stop; /* borrowed; may be NULL */
+	char *where;		  /* database, host and port, for messages */
+	PGresult *result;	  /* of the statement under way */
+	int pending;		  /* started and not finished: one, in a pipeline several */
+	bool unsent;		  /* libpq still holds a part of what was said */
+	char *copied;		  /* the message tide_pg_copy_next gave out last */
+	bool broken;		  /* of no use any more, whatever libpq thinks */
 	const char *prepared[TIDE_PG_MAX_PREPARED]; /* statement i is prepared as "tide_i" */
 	int n_prepared;
 };

@@ -364,6 +364,46 @@ refusals(void **state)
 	free(text);
 }
 
+/* Several under way, in their order; the first error fails what is behind it. */
+static void
+pipelines(void **state)
+{
+	TideError err;
+	PGresult *res;
+	TidePg *own;
+	char number[16];
+	const char *values[] = {number};
+
+	NEED_SERVER();
+	assert_true(tide_pg_open(conninfo, "test", NULL, &own, &err));
+	assert_true(tide_pg_pipeline_begin(own, &err));
+	for (int i = 1; i <= 3; i++)
+	{
+		snprintf(number, sizeof(number), "%d", i);
+		assert_true(
+			tide_pg_pipeline_start(own, "SELECT $1::int * 10", 1, values, NULL, NULL, &err));
+	}
+	assert_int_equal(tide_pg_pending(own), 3);
+	for (int i = 1; i <= 3; i++)
+	{
+		assert_true(tide_pg_finish(own, -1, &res, &err));
+		assert_int_equal(tide_pg_int64(res, 0, 0), i * 10);
+		PQclear(res);
+	}
+	assert_true(tide_pg_pipeline_end(own, &err));
+	assert_int_equal(tide_pg_pending(own), 0);
+	free(value_of(own, "SELECT 1")); /* of use again */
+
+	assert_true(tide_pg_pipeline_begin(own, &err));
+	strcpy(number, "0");
+	assert_true(tide_pg_pipeline_start(own, "SELECT 1 / $1::int", 1, values, NULL, NULL, &err));
+	assert_true(tide_pg_pipeline_start(own, "SELECT 1", 0, NULL, NULL, NULL, &err));
+	assert_false(tide_pg_finish(own, -1, NULL, &err));
+	assert_string_equal(err.code, "22012");
+	assert_false(tide_pg_finish(own, -1, NULL, &err));
+	tide_pg_close(own);
+}
+
 int
 main(void)
 {
@@ -375,6 +415,7 @@ main(void)
 		cmocka_unit_test(large_values),
 		cmocka_unit_test(time_limits_leave_the_statement_alone),
 		cmocka_unit_test(stopping_cancels),
+		cmocka_unit_test(pipelines),
 		cmocka_unit_test(lost_connections),
 		cmocka_unit_test(daemon_defaults),
 		cmocka_unit_test(refusals),

@@ -7,21 +7,19 @@ use warnings;
 
 use Bench::Rows;
 use Bench::Util qw(one median say_progress);
-use PgTide::Test qw(wait_until);
-use Time::HiRes qw(sleep time);
+use Time::HiRes qw(time);
 
-# Until a query of eu's says true; asked rarely enough not to disturb.
-sub wait_for
+# Runs code: {seconds, us, eu, relay}, the latter processor seconds.
+sub timed
 {
-	my ($pair, $way) = @_;
-	my $limit = time + 600;
-	my $sql = $way->copied_sql;
-	until (one($pair->{eu}, $sql, $way->db) eq 't')
-	{
-		die 'the copy does not end' if time > $limit;
-		sleep 0.05;
-	}
-	return;
+	my ($pair, $way, $code) = @_;
+	my $cpu = sub { return ($pair->cpu, relay => $way ? $way->cpu : 0) };
+	my %before = $cpu->();
+	my $start = time;
+	$code->();
+	my %took = (seconds => time - $start, $cpu->());
+	$took{$_} -= $before{$_} for keys %before;
+	return \%took;
 }
 
 # Without stamps and triggers: the shortest way there is.
@@ -29,23 +27,19 @@ sub pipe
 {
 	my ($pair) = @_;
 	my ($us, $eu) = map { $pair->conninfo($_, 'native') } qw(us eu);
-	my $start = time;
-	system('sh', '-c', "psql -Xq '$us' -c 'COPY item TO STDOUT (FORMAT binary)' | psql -Xq '$eu' -c 'COPY item FROM STDIN (FORMAT binary)'") == 0
-	  or die 'the pipe failed';
-	return time - $start;
+	my $pipe = "psql -Xq '$us' -c 'COPY item TO STDOUT (FORMAT binary)' | psql -Xq '$eu' -c 'COPY item FROM STDIN (FORMAT binary)'";
+	return timed($pair, undef, sub { system('sh', '-c', $pipe) == 0 or die 'the pipe failed' });
 }
 
 sub way
 {
 	my ($pair, $way) = @_;
-	my $start = time;
-	$way->copy;
-	wait_for($pair, $way);
-	my $seconds = time - $start;
+	$way->ready;
+	my $took = timed($pair, $way, sub { $way->copy; $pair->await_true($way->db, $way->copied_sql, 600, 0.02) });
 	$way->peaks;
 	$pair->compare($way->db, 'item');
 	$way->close;
-	return $seconds;
+	return $took;
 }
 
 sub fill
@@ -54,7 +48,7 @@ sub fill
 	my $times = $rows / $pair->{pool};
 	one($pair->{us}, <<~"END", $db);
 		TRUNCATE item;
-		INSERT INTO item SELECT g * $pair->{pool} + id, id % 1000, body, now() FROM pool, generate_series(0, $times - 1) g;
+		INSERT INTO item SELECT g * $pair->{pool} + id, id % 1000, body, now() FROM pool, generate_series(0, $times - 1) g ORDER BY 1;
 		END
 	return;
 }
@@ -62,12 +56,12 @@ sub fill
 sub measure
 {
 	my ($pair, $quick) = @_;
-	my $rows = $pair->{pool} * ($quick ? 1 : 2);
+	my $rows = $pair->{pool} * ($quick ? 1 : 4);
 	my @ways = grep { $_->name ne 'nats' } Bench::Rows::ways($pair);
 	$_->setup(['item']) for @ways;
 	fill($pair, $_->db, $rows) for @ways;
 	my %seconds;
-	for my $round (1 .. ($quick ? 1 : 5))
+	for my $round (1 .. ($quick ? 1 : 7))
 	{
 		say_progress("copy: round $round");
 		for my $run ([ pipe => 'native', \&pipe ], map { my $way = $_; [ $way->name, $way->db, sub { way($_[0], $way) } ] } @ways)
@@ -75,8 +69,10 @@ sub measure
 			my ($name, $db, $code) = @$run;
 			one($pair->{eu}, 'TRUNCATE item', $db);
 			$pair->settle($db);
-			push @{ $seconds{$name} }, $code->($pair);
-			say_progress(sprintf '  %s: %.0f rows/s', $name, $rows / $seconds{$name}[-1]);
+			my $took = $code->($pair);
+			push @{ $seconds{$name} }, $took->{seconds};
+			say_progress(sprintf '  %s: %.0f rows/s; processor time of each: us %.2f, eu %.2f, relay %.2f microseconds',
+				$name, $rows / $took->{seconds}, map { $took->{$_} / $rows * 1e6 } qw(us eu relay));
 		}
 	}
 	$_->teardown for @ways;

@@ -56,7 +56,9 @@ sub release
 	return;
 }
 
-# Begins a first copy; copied() waits for its end.
+sub ready { return; }
+
+# Begins a first copy; copied_sql is true at its end.
 sub copy
 {
 	my ($self) = @_;

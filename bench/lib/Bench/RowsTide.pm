@@ -109,14 +109,11 @@ sub open
 
 sub release { return $_[0]->_relays(0); }
 
+# The relay runs already, as native's server does.
+sub ready { return $_[0]->_relays(1); }
+
 # Begins a first copy; copied_sql is true at its end.
-sub copy
-{
-	my ($self) = @_;
-	$self->_relays(1);
-	$self->_link;
-	return;
-}
+sub copy { return $_[0]->_link; }
 
 sub copied_sql
 {

@@ -59,6 +59,47 @@ SELECT f.try('SELECT f.copy(''p'', ''{id}'', ''csv'', ''1'')');
 SELECT f.try('SELECT f.copy(''p'', ''{id,v}'', ''binary'', ''\x0003'')');
 SELECT f.try('SELECT f.copy(''p'', ''{id,v}'', ''text'', ''5'')');
 
+-- Many at a time: more than go into one page, checked, found by every index; large values too
+CREATE TABLE many (id int PRIMARY KEY, v text NOT NULL CHECK (v <> 'bad'), n int UNIQUE);
+CREATE INDEX ON many (upper(left(v, 5))) WHERE n % 2 = 0;
+SELECT tide.table_add('many', 'shop');
+SELECT count(*) FROM tide.relay_link_tables('link:us', f.epoch());
+\set manycols '{id,v,n,tide_stamp}'
+\set manytypes '{integer,text,integer,tide.stamp}'
+CREATE FUNCTION f.lines(first int, last int) RETURNS bytea LANGUAGE sql AS $$
+	SELECT convert_to(string_agg(format(E'%s\tv%s%s\t%s\t\\N\n', i, i, CASE WHEN i % 1000 = 0 THEN repeat('x', 20000) END, -i), '' ORDER BY i), 'UTF8')
+	FROM generate_series(first, last) i $$;
+BEGIN;
+SELECT f.begin('many', :'manycols', :'manytypes');
+SELECT f.copy('many', :'manycols', 'text', f.lines(1, 2500)), f.copy('many', :'manycols', 'text', f.lines(2501, 2502));
+SELECT f.end('many');
+COMMIT;
+SELECT count(*), count(DISTINCT ctid), sum(length(v)), min(n), max(id) FROM many;
+SET enable_seqscan = off;
+SELECT id, n FROM many WHERE id = 1234;
+SELECT id, n FROM many WHERE n = -2502;
+SELECT id, n FROM many WHERE upper(left(v, 5)) = 'V2000' AND n % 2 = 0;
+RESET enable_seqscan;
+CREATE FUNCTION f.line(variadic col text[]) RETURNS bytea LANGUAGE sql AS $$ SELECT convert_to(array_to_string(col, E'\t') || E'\t\\N\n', 'UTF8') $$;
+SELECT f.try(format('SELECT f.copy(''many'', %L, ''text'', %L)', '{id,v,n,tide_stamp}', f.line(id, v, n)))
+	FROM (VALUES ('1', 'again', '9'), ('9000', 'again', '-7'), ('9000', 'bad', '9'), ('9000', '\N', '9'), ('9000', 'number', 'x')) x (id, v, n);
+-- Of a value that can't be read, it says which
+DO $$ BEGIN PERFORM f.copy('many', '{id,v,n,tide_stamp}', 'text', f.line('9001', 'v', '1') || f.line('9002', 'v', 'x'));
+EXCEPTION WHEN OTHERS THEN DECLARE context text; BEGIN GET STACKED DIAGNOSTICS context = PG_EXCEPTION_CONTEXT; RAISE WARNING '%', split_part(context, E'\n', 1); END; END $$;
+SELECT count(*) FROM many;
+-- A default that looks into the table, and a trigger that is not silent, see the rows before
+CREATE TABLE looks (id int PRIMARY KEY, before int);
+CREATE FUNCTION looks_before() RETURNS int LANGUAGE sql AS 'SELECT count(*)::int FROM public.looks';
+ALTER TABLE looks ALTER before SET DEFAULT looks_before();
+CREATE TABLE fires (id int PRIMARY KEY, before int);
+CREATE FUNCTION fires_before() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.before := (SELECT count(*) FROM public.fires); RETURN new; END $$;
+CREATE TRIGGER before BEFORE INSERT ON fires FOR EACH ROW EXECUTE FUNCTION fires_before();
+ALTER TABLE fires ENABLE REPLICA TRIGGER before;
+SELECT tide.table_add(t::regclass, 'shop') FROM unnest(ARRAY['looks', 'fires']) t;
+SELECT f.copy('looks', '{id,tide_stamp}', 'text', f.line('1') || f.line('2') || f.line('3'));
+SELECT f.copy('fires', '{id,before,tide_stamp}', 'text', f.line('1', '0') || f.line('2', '0') || f.line('3', '0'));
+SELECT id, l.before, f.before FROM looks l FULL JOIN fires f USING (id) ORDER BY id;
+
 -- Again: what that region wrote last goes, what others wrote stays and is merged with
 INSERT INTO t VALUES (10, 'ours', 1);
 UPDATE t SET v = 'ours now' WHERE id = 2;

@@ -21,6 +21,8 @@ CREATE TABLE tide.class
 	name		text COLLATE "C" PRIMARY KEY,
 	options		jsonb NOT NULL,						-- as given
 	scope		text NOT NULL CHECK (scope IN ('regional', 'global', 'home', 'primary')),
+	primary_region text COLLATE "C",				-- scope primary: the only one that writes
+	home_column	text COLLATE "C",					-- scope home: names the region that writes the row
 	conflict	text NOT NULL DEFAULT 'lww',
 	durability	text NOT NULL DEFAULT 'async',
 	slo			interval NOT NULL DEFAULT '5 seconds',

@@ -79,6 +79,32 @@ BEGIN
 END;
 $$;
 
+/* Who writes: "primary" is for the scope of that name, "home" for the other. */
+CREATE FUNCTION tide._class_check_writer(what text, options jsonb) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	key text;
+BEGIN
+	FOREACH key IN ARRAY '{primary,home}'::text[]
+	LOOP
+		IF options ? key AND options ->> 'scope' <> key THEN
+			RAISE EXCEPTION 'option "%" of % is for the scope "%" only', key, what, key
+				USING ERRCODE = 'invalid_parameter_value', HINT = format('Leave it out, or set "scope": "%s".', key);
+		END IF;
+	END LOOP;
+	IF options ->> 'scope' <> 'primary' THEN
+		RETURN;
+	ELSIF NOT options ? 'primary' THEN
+		RAISE EXCEPTION 'option "primary" is missing for %', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the region that writes its tables: "primary": "region".';
+	ELSIF options ->> 'primary' <> tide._own_region() THEN
+		PERFORM tide._region(options ->> 'primary');
+	END IF;
+END;
+$$;
+
 /* Checks the options and says what they mean.  What was not given has the table's default. */
 CREATE FUNCTION tide._class_read(name text, options jsonb) RETURNS tide.class
 LANGUAGE plpgsql STABLE
@@ -94,7 +120,8 @@ BEGIN
 	IF NOT options ? 'scope' THEN
 		RAISE EXCEPTION 'option "scope" is missing for %', what
 			USING ERRCODE = 'invalid_parameter_value',
-				  HINT = 'Add "scope": "regional" for data that stays here, "global" for data that goes to every linked region.';
+				  HINT = 'Add "scope": "regional" for data that stays here, "global" for data that goes to every linked region, '
+						 '"primary" if one region alone writes it, "home" if each row has a region that does.';
 	END IF;
 	result.name := name;
 	result.options := options;
@@ -102,12 +129,15 @@ BEGIN
 	result.conflict := coalesce(options ->> 'conflict', 'lww');
 	result.durability := coalesce(options ->> 'durability', 'async');
 	result.slo := CASE WHEN options ? 'slo' THEN tide._read_objective(what, options -> 'slo') ELSE interval '5 seconds' END;
-	PERFORM tide._check_choice(what, 'scope', result.scope, '{regional,global}', '{home,primary}');
+	PERFORM tide._check_choice(what, 'scope', result.scope, '{regional,global,home,primary}', '{}');
+	PERFORM tide._class_check_writer(what, options);
+	result.primary_region := options ->> 'primary';
+	result.home_column := CASE WHEN result.scope = 'home' THEN coalesce(options ->> 'home', 'home') END;
 	PERFORM tide._check_choice(what, 'conflict', result.conflict, '{lww}', '{region_priority,version_vector,first}');
 	PERFORM tide._check_choice(what, 'durability', result.durability, '{async}', '{sync}');
-	IF options ?| '{residency,regions,primary,home}' THEN
+	IF options ?| '{residency,regions}' THEN
 		RAISE EXCEPTION 'option "%" of % is not supported yet',
-			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions', 'primary', 'home') LIMIT 1), what
+			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions') LIMIT 1), what
 			USING ERRCODE = 'feature_not_supported', HINT = 'Leave it out.';
 	END IF;
 	IF (options ->> 'priority')::numeric NOT BETWEEN 0 AND 100 OR (options ->> 'priority')::numeric % 1 <> 0 THEN
@@ -140,7 +170,7 @@ BEGIN
 END;
 $$;
 
-/* Makes a class, or changes it: its tables are published, or no longer, as the new scope says. */
+/* Makes a class, or changes it: its tables are published and guarded, or no longer, as the new scope says. */
 CREATE FUNCTION tide.class_create(name text, options jsonb) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -151,13 +181,16 @@ BEGIN
 	PERFORM tide._check_name('class', name);
 	made := tide._class_read(name, options);
 	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
-	INSERT INTO tide.class AS c (name, options, scope, conflict, durability, slo, priority)
-		VALUES (made.name, made.options, made.scope, made.conflict, made.durability, made.slo, made.priority)
+	INSERT INTO tide.class AS c (name, options, scope, primary_region, home_column, conflict, durability, slo, priority)
+		VALUES (made.name, made.options, made.scope, made.primary_region, made.home_column, made.conflict, made.durability,
+				made.slo, made.priority)
 		ON CONFLICT ON CONSTRAINT class_pkey DO UPDATE SET
-			options = excluded.options, scope = excluded.scope, conflict = excluded.conflict,
+			options = excluded.options, scope = excluded.scope, primary_region = excluded.primary_region,
+			home_column = excluded.home_column, conflict = excluded.conflict,
 			durability = excluded.durability, slo = excluded.slo, priority = excluded.priority
 			WHERE c.options <> excluded.options;
-	PERFORM tide._table_publish(t.relid) FROM tide.replicated_table t WHERE t.class = made.name;
+	PERFORM tide._table_make_scope(t.relid, made), tide._table_publish(t.relid)
+		FROM tide.replicated_table t WHERE t.class = made.name;
 	PERFORM tide._link_tables_clean();
 END;
 $$;

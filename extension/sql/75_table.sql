@@ -2,9 +2,9 @@
  * 75_table.sql
  *		Which tables are replicated.
  *
- * Owns: adding and removing tables: the column tide_stamp, the trigger, the
+ * Owns: adding and removing tables: the column tide_stamp, the triggers, the
  * publications, the relay's privileges; what happens when somebody drops or
- * renames such a table.  Does not own: the trigger's function (stamp_row.c).
+ * renames such a table.  Does not own: the triggers' functions (stamp_row.c, scope.c).
  *
  * A table is published by core's own means, in the publication tide_global, or
  * tide_global_insert if it is insert-only; one of a regional class in neither.
@@ -198,6 +198,56 @@ BEGIN
 END;
 $$;
 
+CREATE FUNCTION tide._scope_row() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_scope_row';
+
+/*
+ * The triggers that refuse writes which belong to another region, as the class says; see scope.c.  In its
+ * primary a table needs none.  Row triggers are cloned to partitions, also those that come;
+ * TRUNCATE of a partition by its own name asks the partition.
+ */
+CREATE FUNCTION tide._table_make_scope(tbl regclass, class tide.class) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	call text := CASE class.scope WHEN 'home' THEN format('tide._scope_row(%L, %L)', 'home', class.home_column)
+				 WHEN 'primary' THEN format('tide._scope_row(%L, %L)', 'primary', class.primary_region) END;
+	col pg_attribute;
+	rel regclass;
+	trig name;
+BEGIN
+	IF class.primary_region = tide._own_region() THEN
+		call := NULL;
+	END IF;
+	IF class.scope = 'home' THEN
+		SELECT a.* INTO col FROM pg_attribute a
+			WHERE a.attrelid = tbl AND a.attname = class.home_column AND a.attnum > 0 AND NOT a.attisdropped;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'table % has no column "%", which names a row''s home', tbl, class.home_column
+				USING ERRCODE = 'undefined_column',
+					  HINT = 'Add it, of type text (rows get this region by themselves), or name another column in the class: {"home": "column"}.';
+		END IF;
+	END IF;
+	IF call IS NOT NULL THEN
+		EXECUTE format('CREATE OR REPLACE TRIGGER tide_scope BEFORE INSERT OR UPDATE OR DELETE ON %s '
+					   'FOR EACH ROW EXECUTE FUNCTION %s', tbl, call);
+		FOR rel IN SELECT tbl UNION SELECT p.relid FROM pg_partition_tree(tbl) p
+		LOOP
+			EXECUTE format('CREATE OR REPLACE TRIGGER tide_scope_truncate BEFORE TRUNCATE ON %s '
+						   'FOR EACH STATEMENT EXECUTE FUNCTION %s', rel, call);
+		END LOOP;
+		RETURN;
+	END IF;
+	FOR rel, trig IN SELECT t.tgrelid, t.tgname FROM pg_trigger t
+		WHERE t.tgfoid = 'tide._scope_row()'::regprocedure AND t.tgparentid = 0
+			AND (t.tgrelid = tbl OR t.tgrelid IN (SELECT p.relid FROM pg_partition_tree(tbl) p))
+	LOOP
+		EXECUTE format('DROP TRIGGER %I ON %s', trig, rel);
+	END LOOP;
+END;
+$$;
+
 /* Reading rows for a copy, writing those that come. */
 CREATE FUNCTION tide._table_grant(tbl regclass) RETURNS void
 LANGUAGE plpgsql
@@ -322,6 +372,7 @@ BEGIN
 	END IF;
 	PERFORM tide._table_make_column(tbl, region);
 	PERFORM tide._table_make_trigger(tbl);
+	PERFORM tide._table_make_scope(tbl, known);
 	PERFORM tide._table_grant(tbl);
 	INSERT INTO tide.replicated_table AS t (relid, class, options, insert_only)
 		VALUES (tbl, known.name, _table_add.options, insert_only)
@@ -349,6 +400,7 @@ BEGIN
 	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgfoid = 'tide._stamp_row()'::regprocedure) THEN
 		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
 	END IF;
+	PERFORM tide._table_make_scope(tbl, NULL);
 	IF drop_column THEN
 		EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tide_stamp', tbl);
 	END IF;

@@ -41,9 +41,10 @@ GRANT SELECT ON tide.outbox, tide.local_region TO tide_admin, tide_relay, tide_r
 GRANT SELECT ON tide.pipeline, tide.dead_letter TO tide_relay;
 
 -- Comparing whole rows (SELECT DISTINCT, UNION) uses these in the name of whoever does it; making a
--- partition of a replicated table gives it the table's trigger in the name of the table's owner.
+-- partition of a replicated table gives it the table's triggers in the name of the table's owner.
 GRANT EXECUTE ON FUNCTION
 	tide._stamp_row(),
+	tide._scope_row(),
 	tide.stamp_cmp(tide.stamp, tide.stamp),
 	tide.stamp_lt(tide.stamp, tide.stamp),
 	tide.stamp_le(tide.stamp, tide.stamp),

@@ -24,6 +24,7 @@
 #define ERRCODE_TIDE_RESTORED MAKE_SQLSTATE('T', 'D', '0', '0', '2')
 #define ERRCODE_TIDE_TIME_TRAVEL MAKE_SQLSTATE('T', 'D', '0', '0', '3')
 #define ERRCODE_TIDE_NOT_PRELOADED MAKE_SQLSTATE('T', 'D', '0', '0', '4')
+#define ERRCODE_TIDE_WRONG_REGION MAKE_SQLSTATE('T', 'D', '0', '2', '1')
 
 /* Columns of an outbox segment (extension/sql/10_outbox.sql creates them). */
 enum
@@ -109,5 +110,8 @@ extern void tide_stamp_seen(int64 clock);
 
 /* This region's number; error 55000 if the region has no name yet. */
 extern uint32 tide_stamp_region(void);
+
+/* That region's name; stays as it is for as long as the region does. */
+extern const char *tide_stamp_region_name(void);
 
 #endif /* PG_TIDE_H */

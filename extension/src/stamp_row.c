@@ -64,6 +64,7 @@ static shmem_request_hook_type prev_request_hook = NULL;
 static shmem_startup_hook_type prev_startup_hook = NULL;
 
 static uint32 region = 0; /* 0: not known (any more) */
+static char region_name[NAMEDATALEN];
 static Oid region_relid = InvalidOid;
 static Oid stamp_type = InvalidOid; /* a guess, confirmed when it does not match */
 
@@ -163,6 +164,7 @@ read_region(void)
 			heap_getattr(tuple, LOCAL_REGION_NAME, RelationGetDescr(catalog), &isnull));
 
 		found = tide_region_id(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+		text_to_cstring_buffer(name, region_name, sizeof(region_name));
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
@@ -180,6 +182,13 @@ tide_stamp_region(void)
 						errmsg("this database's region has no name"),
 						errhint("Name it with SELECT tide.region_init('name').")));
 	return region;
+}
+
+const char *
+tide_stamp_region_name(void)
+{
+	(void) tide_stamp_region();
+	return region_name;
 }
 
 /* ---- the trigger ---- */

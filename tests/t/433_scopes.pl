@@ -86,11 +86,11 @@ $mesh->settle;
 is($mesh->sql('us', 'SELECT count(*) FROM private WHERE id = 900'), 0, '... nor is anything taken for a table that is regional here');
 
 # Refused with a hint: what comes with later versions, and what never existed.
-for my $options ('{"scope": "home"}', '{"scope": "primary", "primary": "us-east"}', '{"scope": "galactic"}', '{"scop": "global"}',
+for my $options ('{"scope": "home", "home": 1}', '{"scope": "primary"}', '{"scope": "primary", "primary": "atlantis"}', '{"scope": "galactic"}', '{"scop": "global"}',
 	'{"scope": "global", "conflict": "first"}', '{"scope": "global", "durability": "sync"}', '{"scope": 5}', '{}', '[]')
 {
 	like($mesh->error_of('us', "SELECT tide.class_create('other', '$options')"),
-		qr/ERROR:  (0A000|22023|22004): .*\n(.*\n)*?HINT: /, "class_create $options: refused, with a hint");
+		qr/ERROR:  (0A000|22023|22004|42704): .*\n(.*\n)*?HINT: /, "class_create $options: refused, with a hint");
 }
 for my $call (
 	q{tide.table_add('shared', 'nowhere')}, q{tide.table_add('shared', 'here')}, q{tide.table_add('nothing', 'here')},

@@ -395,7 +395,7 @@ pipelines(void **state)
 	free(value_of(own, "SELECT 1")); /* of use again */
 
 	assert_true(tide_pg_pipeline_begin(own, &err));
-	strcpy(number, "0");
+	snprintf(number, sizeof(number), "0");
 	assert_true(tide_pg_pipeline_start(own, "SELECT 1 / $1::int", 1, values, NULL, NULL, &err));
 	assert_true(tide_pg_pipeline_start(own, "SELECT 1", 0, NULL, NULL, NULL, &err));
 	assert_false(tide_pg_finish(own, -1, NULL, &err));

@@ -61,7 +61,7 @@ sub measure
 	$_->setup(['item']) for @ways;
 	fill($pair, $_->db, $rows) for @ways;
 	my %seconds;
-	for my $round (1 .. ($quick ? 1 : 7))
+	for my $round (1 .. ($quick ? 1 : 5))
 	{
 		say_progress("copy: round $round");
 		for my $run ([ pipe => 'native', \&pipe ], map { my $way = $_; [ $way->name, $way->db, sub { way($_[0], $way) } ] } @ways)

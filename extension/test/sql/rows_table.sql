@@ -25,7 +25,7 @@ $$;
 -- Classes: what is wrong is named
 SELECT options || ': ' || try(format('SELECT tide.class_create(%L, %L)', 'c', options))
 	FROM unnest(ARRAY[NULL, '[]', '"global"', '{}', '{"scope": "galactic"}', '{"scope": 5}', '{"scope": null}', '{"scop": "global"}',
-		'{"scope": "home"}', '{"scope": "primary", "primary": "us"}', '{"scope": "global", "conflict": "first"}',
+		'{"scope": "global", "conflict": "first"}',
 		'{"scope": "global", "conflict": "luck"}', '{"scope": "global", "durability": "sync"}',
 		'{"scope": "global", "residency": ["eu"]}', '{"scope": "global", "slo": "soon"}', '{"scope": "global", "slo": "-1 s"}',
 		'{"scope": "global", "slo": 0}', '{"scope": "global", "slo": true}', '{"scope": "global", "slo": 1e300}',

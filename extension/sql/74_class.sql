@@ -195,6 +195,61 @@ BEGIN
 END;
 $$;
 
+/* Where rows of such a class may be written, in words. */
+CREATE FUNCTION tide._class_writer(class tide.class) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE class.scope WHEN 'primary' THEN format('in region "%s" only', class.primary_region)
+		   WHEN 'home' THEN format('each in the region that column "%s" names', class.home_column)
+		   ELSE 'anywhere' END
+$$;
+
+/* What would be different if the class became another: for itself, and for each of its tables. */
+CREATE FUNCTION tide._class_differences(old tide.class, new tide.class) RETURNS TABLE (object text, change text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('class %s', old.name), format('%s: %s, was %s', o.key, n.value, o.value)
+	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column}'::text[]) o
+		JOIN jsonb_each_text(to_jsonb(new)) n ON n.key = o.key AND n.value IS DISTINCT FROM o.value
+	UNION ALL
+	SELECT format('table %s', t.relid),
+		CASE WHEN new.scope = 'regional' THEN 'is no longer published: other regions keep the rows they have, and get no more'
+			 ELSE 'is published: regions that take rows from here copy it, then follow' END
+	FROM tide.replicated_table t
+	WHERE t.class = old.name AND (old.scope = 'regional') <> (new.scope = 'regional')
+	UNION ALL
+	SELECT format('table %s', t.relid),
+		format('is written %s, was %s', tide._class_writer(new), tide._class_writer(old))
+	FROM tide.replicated_table t
+	WHERE t.class = old.name AND tide._class_writer(old) <> tide._class_writer(new)
+$$;
+
+/* Changes some options of a class, null takes one away, and says what that changes; dry_run: says it only. */
+CREATE FUNCTION tide.class_alter(name text, options jsonb, dry_run boolean DEFAULT false)
+RETURNS TABLE (object text, change text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	old tide.class := tide._class(name);
+	new tide.class;
+	wanted jsonb;
+BEGIN
+	IF options IS NULL OR jsonb_typeof(options) <> 'object' THEN
+		PERFORM tide._check_keys(format('class "%s"', old.name), options, '{}');
+	END IF;
+	wanted := jsonb_strip_nulls(old.options || options);
+	new := tide._class_read(old.name, wanted);
+	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	RETURN QUERY SELECT d.object, d.change FROM tide._class_differences(old, new) d ORDER BY d.object, d.change;
+	IF NOT coalesce(dry_run, false) THEN
+		PERFORM tide.class_create(old.name, wanted);
+	END IF;
+END;
+$$;
+
 CREATE FUNCTION tide.class_drop(name text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -217,5 +272,6 @@ $$;
 
 /* ---- rights ---- */
 
-GRANT EXECUTE ON FUNCTION tide.class_create(text, jsonb), tide.class_drop(text) TO tide_admin;
+GRANT EXECUTE ON FUNCTION tide.class_create(text, jsonb), tide.class_alter(text, jsonb, boolean), tide.class_drop(text)
+	TO tide_admin;
 GRANT SELECT ON tide.class TO tide_admin, tide_relay, tide_reader;

@@ -52,7 +52,9 @@ COMMENT ON FUNCTION tide.region_add(text, text) IS
 	'makes another region known, or changes how relays here reach its database';
 COMMENT ON FUNCTION tide.region_remove(text) IS 'forgets a region; its link must be gone';
 COMMENT ON FUNCTION tide.class_create(text, jsonb) IS
-	'makes or changes a class of tables: {"scope": "global" or "regional", "slo": "5 seconds", ...}';
+	'makes or changes a class of tables: {"scope": "global", "regional", "primary" or "home", "slo": "5 seconds", ...}';
+COMMENT ON FUNCTION tide.class_alter(text, jsonb, boolean) IS
+	'changes some options of a class (null takes one away) and says what that changes; dry_run => true says it only';
 COMMENT ON FUNCTION tide.class_drop(text) IS 'drops a class that has no tables';
 COMMENT ON FUNCTION tide.table_add(regclass, text, jsonb) IS
 	'replicates a table as its class says; {"insert_only": true} if it has no key. Adds the column tide_stamp and a trigger';

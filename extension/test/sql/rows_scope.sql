@@ -40,7 +40,7 @@ CREATE TABLE prices (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
 CREATE TABLE prices_1 PARTITION OF prices FOR VALUES FROM (0) TO (10);
 INSERT INTO prices VALUES (1, 1);
 SELECT tide.table_add('fares', 'ours'), tide.table_add('prices', 'theirs');
-SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgname ~ '^tide_scope' ORDER BY 1::text, 2;
+SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgname ~ '^tide_scope' ORDER BY tgrelid::regclass::text COLLATE "C", tgname;
 SELECT try('INSERT INTO fares VALUES (1, 1)'), try('TRUNCATE fares');
 CREATE TABLE prices_2 PARTITION OF prices FOR VALUES FROM (10) TO (20);
 SELECT command || ': ' || try(command) FROM unnest(ARRAY['INSERT INTO prices VALUES (2, 2)', 'UPDATE prices SET v = 2', 'DELETE FROM prices',
@@ -99,6 +99,22 @@ SELECT try('DELETE FROM profile WHERE id = 3');
 ALTER TABLE profile RENAME house TO home;
 SELECT tide.table_remove('profile');
 SELECT try('DELETE FROM profile WHERE id = 3'), (SELECT count(*) FROM pg_trigger WHERE tgrelid = 'profile'::regclass);
+-- Changing one's mind: what it changes is said before, and done only then
+CREATE TABLE note (id int PRIMARY KEY, home text);
+SELECT tide.class_create('mind', '{"scope": "regional", "slo": 10}'), tide.table_add('note', 'mind');
+SELECT * FROM tide.class_alter('mind', '{"scope": "global"}', dry_run => true);
+SELECT options, (SELECT count(*) FROM pg_publication_tables WHERE tablename = 'note') FROM tide.class WHERE name = 'mind';
+SELECT * FROM tide.class_alter('mind', '{"scope": "primary", "primary": "eu-west", "slo": null, "priority": 80}');
+SELECT options, slo, (SELECT count(*) FROM pg_publication_tables WHERE tablename = 'note') FROM tide.class WHERE name = 'mind';
+SELECT try('INSERT INTO note VALUES (1)') ~ '^TD021';
+SELECT * FROM tide.class_alter('mind', '{"scope": "home", "primary": null}');
+SELECT try('INSERT INTO note VALUES (1)');
+SELECT home FROM note;
+SELECT * FROM tide.class_alter('mind', '{"scope": "home"}');
+SELECT * FROM tide.class_alter('mind', '{"home": "at"}', dry_run => true);
+SELECT try(format('SELECT tide.class_alter(%L, %L)', name, options))
+	FROM (VALUES ('nope', '{}'), ('mind', NULL), ('mind', '[]'), ('mind', '{"scope": null}'), ('mind', '{"nope": 1}'), ('mind', '{"home": "at"}')) x (name, options);
+SELECT home_column FROM tide.class WHERE name = 'mind';
 -- The function is for these triggers only
 CREATE TRIGGER mine BEFORE INSERT ON homeless FOR EACH ROW EXECUTE FUNCTION tide._scope_row();
 SELECT try('INSERT INTO homeless VALUES (1)');

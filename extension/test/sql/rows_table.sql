@@ -115,7 +115,7 @@ SELECT t || ': ' || try(format('SELECT tide.table_add(%L, %L, %L)', t, c, o))
 SELECT "table", class, scope, published, key, insert_only FROM tide.tables ORDER BY "table"::text;
 SELECT pubname, schemaname, tablename FROM pg_publication_tables ORDER BY 1, 2, 3;
 SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication ORDER BY 1;
-SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgfoid = 'tide._stamp_row()'::regprocedure ORDER BY 1::text;
+SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger WHERE tgfoid = 'tide._stamp_row()'::regprocedure ORDER BY tgrelid::regclass::text COLLATE "C";
 SELECT relname, (SELECT a FROM unnest(relacl) a WHERE a::text ~ '^tide_') FROM pg_class WHERE relname IN ('t', 'parts', 'parts_a') ORDER BY 1;
 SELECT has_schema_privilege('tide_relay', 'odd " schema', 'USAGE');
 INSERT INTO generated (n) VALUES (21);

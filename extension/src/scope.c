@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -36,6 +37,20 @@ typedef struct Home
 	bool is_text;
 	FmgrInfo output; /* of types that are no text */
 } Home;
+
+/*
+ * A row on its way to another region.  If the column is a partition's key, too, the server turns the
+ * update into a delete and an insert, and asks the trigger three times, one after the other.
+ */
+static struct
+{
+	Oid relid;
+	ItemPointerData tid;
+	TimestampTz statement;
+	SubTransactionId subxact;
+	bool deleted;
+	char region[NAMEDATALEN];
+} moving;
 
 /* ---- refusing ---- */
 
@@ -162,6 +177,45 @@ check_known(Relation rel, const char *column, const char *region)
 					 column)));
 }
 
+/* ---- moving ---- */
+
+static bool
+is_moving(void)
+{
+	return moving.statement == GetCurrentStatementStartTimestamp() &&
+		   moving.subxact == GetCurrentSubTransactionId();
+}
+
+static void
+note_move(Relation rel, HeapTuple before, const char *region)
+{
+	moving.relid = RelationGetRelid(rel);
+	moving.tid = before->t_self;
+	moving.statement = GetCurrentStatementStartTimestamp();
+	moving.subxact = GetCurrentSubTransactionId();
+	moving.deleted = false;
+	strlcpy(moving.region, region, sizeof(moving.region));
+}
+
+static void
+note_delete(Relation rel, HeapTuple row)
+{
+	moving.deleted = is_moving() && moving.relid == RelationGetRelid(rel) &&
+					 ItemPointerEquals(&moving.tid, &row->t_self);
+}
+
+/* Is this the insert that ends a move?  There is one of each. */
+static bool
+ends_move(const char *region)
+{
+	bool ends = moving.deleted && is_moving() && strcmp(moving.region, region) == 0;
+
+	moving.deleted = false;
+	return ends;
+}
+
+/* ---- the check ---- */
+
 /* The row to be written; one without a home gets it where it is written. */
 static HeapTuple
 check_home(FmgrInfo *flinfo, const TriggerData *trigger, const char *column)
@@ -171,10 +225,15 @@ check_home(FmgrInfo *flinfo, const TriggerData *trigger, const char *column)
 	HeapTuple row = trigger->tg_trigtuple; /* to be inserted; of an update the one before */
 	char *region = home_of(home, rel, row);
 
+	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && region != NULL && ends_move(region))
+		return row;
 	if (region != NULL && !is_here(region))
 		refuse_row(rel, column, region);
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+	{
+		note_delete(rel, row);
 		return row;
+	}
 	if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
 	{
 		row = trigger->tg_newtuple;
@@ -183,7 +242,10 @@ check_home(FmgrInfo *flinfo, const TriggerData *trigger, const char *column)
 	if (region == NULL)
 		return at_home(home, rel, row);
 	if (!is_here(region))
+	{
 		check_known(rel, column, region);
+		note_move(rel, trigger->tg_trigtuple, region);
+	}
 	return row;
 }
 

@@ -86,6 +86,22 @@ SELECT try('UPDATE profile SET home = ''us-east'' WHERE id = 1');
 SELECT id, name, home FROM profile ORDER BY id;
 SELECT command || ': ' || try(command) FROM unnest(ARRAY['INSERT INTO cart VALUES (1, ''us-east''), (3, NULL)', 'INSERT INTO cart_0 VALUES (2, ''eu-west'')',
 	'UPDATE cart SET at = ''moon''', 'UPDATE cart SET at = ''eu-west''', 'DELETE FROM cart', 'TRUNCATE cart_0']) command;
+-- Partitioned by home: a move is an update, a delete and an insert, and nothing else passes as one
+CREATE TABLE stay (id int, home text, v text, PRIMARY KEY (id, home)) PARTITION BY LIST (home);
+CREATE TABLE stay_us PARTITION OF stay FOR VALUES IN ('us-east');
+CREATE TABLE stay_eu PARTITION OF stay FOR VALUES IN ('eu-west');
+SELECT tide.table_add('stay', 'users');
+INSERT INTO stay SELECT n, 'us-east', 'v' FROM generate_series(1, 5) n;
+UPDATE stay SET home = 'eu-west' WHERE id < 3;
+SELECT tableoid::regclass, id, home FROM stay ORDER BY id;
+SELECT try('INSERT INTO stay VALUES (9, ''eu-west'')'), try('DELETE FROM stay WHERE id = 3; INSERT INTO stay VALUES (9, ''eu-west'')'),
+	try('WITH gone AS (DELETE FROM stay WHERE id = 3 RETURNING id) INSERT INTO stay SELECT id, ''eu-west'' FROM gone');
+DO $$ BEGIN
+	BEGIN UPDATE stay SET home = 'eu-west' WHERE id = 4; RAISE EXCEPTION 'undo'; EXCEPTION WHEN raise_exception THEN NULL; END;
+	DELETE FROM stay WHERE id = 4;
+	INSERT INTO stay VALUES (4, 'eu-west');
+END $$;
+SELECT count(*) FROM stay_us;
 -- Somebody without rights on pg_tide's tables
 CREATE ROLE regress_scope_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON profile TO regress_scope_writer;

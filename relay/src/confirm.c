@@ -27,12 +27,15 @@
 #define FIRST_REPEAT_MS 250 /* pause before the same question again, growing … */
 #define MAX_REPEAT_MS 5000	/* … to this */
 #define PATIENCE_MS 10000	/* how long something may be missing before it is sent again */
+#define STUCK_MS 30000		/* how long what "waits in the broker" may not get less */
 #define MAX_REGIONS 64
 
 typedef struct Region
 {
 	char *name;
-	bool has_all; /* answered the current question with nothing missing */
+	bool has_all;		/* answered the current question with nothing missing */
+	size_t n_missing;	/* the least it ever answered ... */
+	long long moved_ms; /* ... and when */
 } Region;
 
 struct TideConfirmation
@@ -128,6 +131,15 @@ tide_confirmation_free(TideConfirmation *c)
 	free(c);
 }
 
+/* A question is new to it. */
+static void
+begin_waiting(Region *region)
+{
+	region->has_all = false;
+	region->n_missing = SIZE_MAX;
+	region->moved_ms = tide_monotonic_ms();
+}
+
 /* A region that answers for the first time is remembered before its word counts. */
 static bool
 add_region(TidePipeline *pipeline, const char *name, TideError *err)
@@ -144,7 +156,7 @@ add_region(TidePipeline *pipeline, const char *name, TideError *err)
 		!tide_pg_exec(pipeline->home, tide_q_relay_add_destination, 3, values, NULL, err))
 		return false;
 	tide_log(TIDE_LOG_INFO, "region \"%s\" confirms this pipeline's events from now on", name);
-	c->regions[c->n_regions].has_all = false;
+	begin_waiting(&c->regions[c->n_regions]);
 	c->regions[c->n_regions++].name = tide_strdup(name);
 	return true;
 }
@@ -182,7 +194,7 @@ open_question(TidePipeline *pipeline, TideError *err)
 	if (c->question->n_events == 0)
 		return true;
 	for (int i = 0; i < c->n_regions; i++)
-		c->regions[i].has_all = false;
+		begin_waiting(&c->regions[i]);
 	c->opened_ms = tide_monotonic_ms();
 	c->repeat_ms = FIRST_REPEAT_MS;
 	return ask(pipeline, err);
@@ -233,6 +245,7 @@ take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 {
 	TideConfirmation *c = pipeline->confirmation;
 	Region *region = find_region(c, answer->region);
+	long long now = tide_monotonic_ms();
 
 	if (region == NULL)
 	{
@@ -248,9 +261,19 @@ take_answer(TidePipeline *pipeline, const TideAnswer *answer, TideError *err)
 		region->has_all = true;
 		return settle(pipeline, err);
 	}
-	/* What waits in the broker for that region is not lost. */
-	if (answer->pending > 0 || tide_monotonic_ms() - c->opened_ms < PATIENCE_MS)
+	if (answer->n_missing < region->n_missing)
+	{
+		region->n_missing = answer->n_missing;
+		region->moved_ms = now;
+	}
+	/*
+	 * What waits in the broker for that region is not lost, as long as it arrives.  A purge can
+	 * leave a count behind that stays: that nothing arrives tells more than the broker does.
+	 */
+	if ((answer->pending > 0 && now - region->moved_ms < STUCK_MS) ||
+		now - c->opened_ms < PATIENCE_MS)
 		return true;
+	region->moved_ms = now;
 	return send_again(pipeline, answer, err);
 }
 

@@ -732,7 +732,12 @@ publish(Publisher *p, TideError *err)
 			continue;
 		why = *err;
 		if (!recover(p, &why, err))
+		{
+			if (why.class ==
+				TIDE_ERR_STALE) /* the pipeline may be gone before we were told to stop */
+				tidy_up(p);
 			return false;
+		}
 	}
 	tidy_up(p);
 	return true;

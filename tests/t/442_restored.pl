@@ -121,15 +121,21 @@ sub slot_passed
 }
 
 # The same files, older; and the origin writes on before anybody looks, past where it was.
-sub test_origin_older
+sub take_origin_back
 {
-	my $before = resyncs('eu');
 	my $copy = keep($mesh->node('us'));
 	change();
 	$mesh->settle;
 	$mesh->relay($_)->stop for $mesh->sides;
 	put_back($mesh->node('us'), $copy);
 	change('us') for 1 .. 20;
+	return;
+}
+
+sub test_origin_older
+{
+	my $before = resyncs('eu');
+	take_origin_back();
 	note 'position of eu: ', $mesh->sql('eu', 'SELECT position FROM tide.link_progress'), ', us is at ',
 	  $mesh->sql('us', 'SELECT pg_current_wal_lsn()');
 	$mesh->start_relays;
@@ -144,12 +150,7 @@ sub test_origin_older_manual
 {
 	$mesh->relink('eu', 'us', resync => 'manual');
 	my $before = resyncs('eu');
-	my $copy = keep($mesh->node('us'));
-	change();
-	$mesh->settle;
-	$mesh->relay($_)->stop for $mesh->sides;
-	put_back($mesh->node('us'), $copy);
-	change('us') for 1 .. 20;
+	take_origin_back();
 	my $position = $mesh->sql('eu', 'SELECT position FROM tide.link_progress');
 	for my $time (1 .. 3)
 	{

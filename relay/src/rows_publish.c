@@ -733,8 +733,8 @@ publish(Publisher *p, TideError *err)
 		why = *err;
 		if (!recover(p, &why, err))
 		{
-			if (why.class ==
-				TIDE_ERR_STALE) /* the pipeline may be gone before we were told to stop */
+			/* The pipeline may be gone before we were told to stop. */
+			if (why.class == TIDE_ERR_STALE)
 				tidy_up(p);
 			return false;
 		}

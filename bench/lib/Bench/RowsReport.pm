@@ -98,7 +98,7 @@ sub notes
 		  All is on one machine, where nothing but a shut window joins the server's small messages into packets; a direct link's
 		  relay keeps it shut on purpose (relay/src/wal_stream.c), native's worker by being slower. Over a network the card does it.
 		- *First copy*: the pipe is psql to psql without stamps or triggers; times are from asking for the copy until it is done. The relay
-		  runs already. Rows come in the order of their key. Rounds differ by up to a third on a shared machine, the pipe's too.
+		  runs already. Rows come in the order of their key. Single rounds differ much on a shared machine, the pipe's too.
 		- *Row seen*: by a session that looks every half millisecond; one client.
 		- *Bytes between regions*: payload of TCP both ways, as the kernel counts it. A direct link reads the server's own
 		  stream; over NATS frames are compressed (zstd) before they cross.

@@ -194,7 +194,7 @@ note_move(Relation rel, HeapTuple before, const char *region)
 	moving.statement = GetCurrentStatementStartTimestamp();
 	moving.subxact = GetCurrentSubTransactionId();
 	moving.deleted = false;
-	strlcpy(moving.region, region, sizeof(moving.region));
+	snprintf(moving.region, sizeof(moving.region), "%s", region);
 }
 
 static void

@@ -344,6 +344,17 @@ AS $$
 	WHERE t.relid = tbl
 $$;
 
+/* Everything that a table has because of its class: made, changed or taken away. */
+CREATE FUNCTION tide._table_derive(tbl regclass, class tide.class) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM tide._table_make_scope(tbl, class);
+	PERFORM tide._table_publish(tbl);
+END;
+$$;
+
 /* Called by table_add() as the extension's owner; caller is who called that. */
 CREATE FUNCTION tide._table_add(tbl regclass, class text, options jsonb, caller oid) RETURNS void
 LANGUAGE plpgsql
@@ -372,14 +383,13 @@ BEGIN
 	END IF;
 	PERFORM tide._table_make_column(tbl, region);
 	PERFORM tide._table_make_trigger(tbl);
-	PERFORM tide._table_make_scope(tbl, known);
 	PERFORM tide._table_grant(tbl);
 	INSERT INTO tide.replicated_table AS t (relid, class, options, insert_only)
 		VALUES (tbl, known.name, _table_add.options, insert_only)
 		ON CONFLICT ON CONSTRAINT replicated_table_pkey DO UPDATE
 			SET options = excluded.options, insert_only = excluded.insert_only
 			WHERE t.options <> excluded.options;
-	PERFORM tide._table_publish(tbl);
+	PERFORM tide._table_derive(tbl, known);
 END;
 $$;
 

@@ -95,6 +95,14 @@ CREATE TABLE tide.link_table
 	PRIMARY KEY (link_id, schema_name, table_name)
 );
 
+/* What the origin declares, as it last said: classes by name, see tide.rows_classes(). */
+CREATE TABLE tide.link_classes
+(
+	link_id		int PRIMARY KEY REFERENCES tide.link ON DELETE CASCADE,
+	classes		jsonb NOT NULL,
+	changed_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+) WITH (fillfactor = 50);
+
 /* Changes that could not be applied, and those of the same row that came after them. */
 CREATE TABLE tide.parked_change
 (

@@ -112,11 +112,13 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	what text := format('class "%s"', name);
+	given jsonb := options;
 	result tide.class;
 BEGIN
 	PERFORM tide._check_keys(what, options, jsonb_build_object(
-		'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
+		'preset', 'string', 'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
 		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
+	options := tide._preset_options(what, options);
 	IF NOT options ? 'scope' THEN
 		RAISE EXCEPTION 'option "scope" is missing for %', what
 			USING ERRCODE = 'invalid_parameter_value',
@@ -124,7 +126,7 @@ BEGIN
 						 '"primary" if one region alone writes it, "home" if each row has a region that does.';
 	END IF;
 	result.name := name;
-	result.options := options;
+	result.options := given;
 	result.scope := options ->> 'scope';
 	result.conflict := coalesce(options ->> 'conflict', 'lww');
 	result.durability := coalesce(options ->> 'durability', 'async');
@@ -224,7 +226,10 @@ AS $$
 	WHERE t.class = old.name AND tide._class_writer(old) <> tide._class_writer(new)
 $$;
 
-/* Changes some options of a class, null takes one away, and says what that changes; dry_run: says it only. */
+/*
+ * Changes some options of a class, null takes one away, and says what that changes.  dry_run: it is
+ * all done and taken back, so that what would be refused is refused here, too.
+ */
 CREATE FUNCTION tide.class_alter(name text, options jsonb, dry_run boolean DEFAULT false)
 RETURNS TABLE (object text, change text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -238,13 +243,19 @@ BEGIN
 	IF options IS NULL OR jsonb_typeof(options) <> 'object' THEN
 		PERFORM tide._check_keys(format('class "%s"', old.name), options, '{}');
 	END IF;
-	wanted := jsonb_strip_nulls(old.options || options);
+	wanted := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(old.options || options) o
+			   WHERE o.value <> 'null');
 	new := tide._class_read(old.name, wanted);
 	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
 	RETURN QUERY SELECT d.object, d.change FROM tide._class_differences(old, new) d ORDER BY d.object, d.change;
-	IF NOT coalesce(dry_run, false) THEN
+	BEGIN
 		PERFORM tide.class_create(old.name, wanted);
-	END IF;
+		IF dry_run THEN
+			RAISE EXCEPTION 'only looked' USING ERRCODE = 'TD000';
+		END IF;
+	EXCEPTION WHEN SQLSTATE 'TD000' THEN
+		NULL;
+	END;
 END;
 $$;
 

@@ -52,9 +52,10 @@ COMMENT ON FUNCTION tide.region_add(text, text) IS
 	'makes another region known, or changes how relays here reach its database';
 COMMENT ON FUNCTION tide.region_remove(text) IS 'forgets a region; its link must be gone';
 COMMENT ON FUNCTION tide.class_create(text, jsonb) IS
-	'makes or changes a class of tables: {"scope": "global", "regional", "primary" or "home", "slo": "5 seconds", ...}';
+	'makes or changes a class of tables: {"scope": "global", "regional", "primary" or "home", "slo": "5 seconds", ...}, or {"preset": "name"}';
 COMMENT ON FUNCTION tide.class_alter(text, jsonb, boolean) IS
 	'changes some options of a class (null takes one away) and says what that changes; dry_run => true says it only';
+COMMENT ON FUNCTION tide.presets() IS 'the presets of tide.class_create(), what each stands for, and what it needs besides';
 COMMENT ON FUNCTION tide.class_drop(text) IS 'drops a class that has no tables';
 COMMENT ON FUNCTION tide.table_add(regclass, text, jsonb) IS
 	'replicates a table as its class says; {"insert_only": true} if it has no key. Adds the column tide_stamp and a trigger';
@@ -73,6 +74,8 @@ COMMENT ON FUNCTION tide.pending_retry(bigint) IS
 COMMENT ON FUNCTION tide.pending_drop(bigint) IS 'gives a parked change up for good, with a line in the server''s log';
 
 COMMENT ON VIEW tide.tables IS 'every replicated table: its class, whether it leaves this region, its key';
+COMMENT ON VIEW tide.classes IS
+	'every class: what it declares and derives, whether all regions heard of declare it alike, and what differs';
 COMMENT ON VIEW tide.links IS
 	'every link: state (copying, streaming, paused, stopped, error), position, lag, last error, progress of the first copy';
 COMMENT ON VIEW tide.lag IS 'how late each region''s rows are here by now, by class: seconds, and bytes of its WAL';

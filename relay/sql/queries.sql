@@ -245,8 +245,7 @@ SELECT pg_catalog.jsonb_build_object(
                   AND (s.slot_name LIKE 'tide\_link\_%' OR s.slot_name LIKE 'tide\_rows\_%')),
     'tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                           'name', t.relid::text, 'schema', n.nspname, 'table', c.relname,
-                          'class', k.name, 'scope', k.scope, 'conflict', k.conflict,
-                          'durability', k.durability, 'slo', k.slo, 'priority', k.priority,
+                          'class', k.name, 'scope', k.scope,
                           'options', t.options, 'insert_only', t.insert_only,
                           'replica_identity', c.relreplident,
                           'row_security', pg_catalog.row_security_active(c.oid),
@@ -290,6 +289,7 @@ SELECT pg_catalog.jsonb_build_object(
                FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
                    LEFT JOIN pg_catalog.pg_class c ON c.oid = t.relid
                    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace),
+    'classes', tide.rows_classes(),
     'regions', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                            'region', r.name, 'region_id', r.region_id, 'conninfo', r.conninfo)
                            ORDER BY r.name), '[]')
@@ -312,6 +312,10 @@ SELECT pg_catalog.jsonb_build_object(
                      FROM pg_catalog.pg_publication p
                      WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
 )::text;
+
+-- How what that region declares differs from what this one does; tables are link.tables' to compare.
+-- name: doctor_classes
+SELECT class, difference, kind FROM tide._classes_compare($1::text, $2::jsonb) WHERE kind <> 'table';
 
 -- Which of these tables are there?  With the class that the region that asks has them in.
 -- name: doctor_existing
@@ -402,6 +406,12 @@ FROM tide.rows_tables();
 -- name: rows_slot
 SELECT active, plugin, wal_status, confirmed, restart, retained_bytes, safe_bytes
 FROM tide.rows_slot($1::text);
+
+-- name: rows_classes
+SELECT tide.rows_classes()::text;
+
+-- name: relay_link_classes
+SELECT tide.relay_link_classes($1::text, $2::bigint, $3::jsonb);
 
 -- name: rows_heartbeat
 SELECT tide.rows_heartbeat();

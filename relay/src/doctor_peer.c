@@ -454,18 +454,14 @@ static const struct
 	TideDoctorLevel level;
 	const char *hint;
 } alike[] = {
-	{"scope", "scope of its class", TIDE_DOCTOR_WARN,
-	 "rows then travel one way only, or not at all; make the classes alike"},
-	{"conflict", "conflict rule of its class", TIDE_DOCTOR_ERROR,
-	 "regions that decide differently end with different rows; make the classes alike"},
+	{"class", "class", TIDE_DOCTOR_WARN,
+	 "rows are then treated as one class there and as another here; tide.table_remove(), then "
+	 "tide.table_add() with the right one"},
 	{"options", "options of tide.table_add()", TIDE_DOCTOR_ERROR,
 	 "regions that merge differently end with different rows; SELECT tide.table_add() again"},
 	{"insert_only", "insert_only", TIDE_DOCTOR_WARN,
 	 "SELECT tide.table_add() with the same options in both"},
 	{"key", "key", TIDE_DOCTOR_ERROR, "rows are found by their key: make it the same columns"},
-	{"durability", "durability of its class", TIDE_DOCTOR_NOTE, "make the classes alike"},
-	{"slo", "slo of its class", TIDE_DOCTOR_NOTE, "fine if that is what you want"},
-	{"priority", "priority of its class", TIDE_DOCTOR_NOTE, "fine if that is what you want"},
 };
 
 /* A JSON value for people. */
@@ -486,7 +482,7 @@ value_text(TideDoctor *d, const json_t *value)
 }
 
 static void
-compare_class(TideDoctor *d, const char *id, const TidePeer *peer, const json_t *here,
+compare_added(TideDoctor *d, const char *id, const TidePeer *peer, const json_t *here,
 			  const json_t *there)
 {
 	const char *table = tide_json_text(here, "name");
@@ -687,12 +683,50 @@ check_alike(TideDoctor *d, const char *id)
 
 			if (there == NULL)
 				continue;
-			compare_class(d, id, peer, here, there);
+			compare_added(d, id, peer, here, there);
 			if (!tide_doctor_travels(here) || !tide_doctor_travels(there))
 				continue;
 			check_readable(d, id, peer, there);
 			compare_shape(d, id, peer, here, there);
 		}
+	}
+}
+
+/* ---- declarations ---- */
+
+/* Of every region that answers, whether rows come from there or not. */
+static void
+compare_classes(TideDoctor *d, const char *id, const TidePeer *peer)
+{
+	char *there = json_dumps(json_object_get(peer->rows, "classes"),
+							 JSON_COMPACT | JSON_ENCODE_ANY);
+	const char *values[2] = {peer->region, there};
+	TideError err = {0};
+	PGresult *res = NULL;
+
+	if (there == NULL)
+		tide_doctor_report(d, TIDE_DOCTOR_SKIP, id, peer->region,
+						   "its extension is older and does not tell what it declares", NULL);
+	else if (!tide_pg_exec(d->pg, tide_q_doctor_classes, 2, values, &res, &err))
+		tide_doctor_report(d, TIDE_DOCTOR_SKIP, id, peer->region, err.message, err.hint);
+	for (int i = 0; res != NULL && i < PQntuples(res); i++)
+		tide_doctor_report(
+			d, strcmp(PQgetvalue(res, i, 2), "lacks") == 0 ? TIDE_DOCTOR_NOTE : TIDE_DOCTOR_WARN,
+			id, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			"make it the same in every region: SELECT * FROM tide.class_alter(name, "
+			"options, dry_run => true) shows what that changes");
+	PQclear(res);
+	free(there);
+}
+
+static void
+check_classes(TideDoctor *d, const char *id)
+{
+	skip_silent(d, id);
+	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
+	{
+		if (peer->rows != NULL)
+			compare_classes(d, id, peer);
 	}
 }
 
@@ -741,7 +775,8 @@ const TideDoctorCheck tide_doctor_peer_checks[] = {
 	{"link.slot", "slots are there and read", TIDE_NEEDS_ROWS, check_slots_there},
 	{"link.orphan", "no slot is left of a former link", TIDE_NEEDS_ROWS, check_orphans},
 	{"link.tables", "tables are added in both regions", TIDE_NEEDS_ROWS, check_tables_here},
-	{"link.alike", "tables and classes are alike in both regions", TIDE_NEEDS_ROWS, check_alike},
+	{"link.classes", "every region declares its classes alike", TIDE_NEEDS_ROWS, check_classes},
+	{"link.alike", "tables are alike in both regions", TIDE_NEEDS_ROWS, check_alike},
 	{"link.copy", "tables have their first copy", TIDE_NEEDS_ROWS, check_copies},
 	{"link.clock", "the regions' clocks agree", TIDE_NEEDS_ROWS, check_clock},
 	{NULL, NULL, TIDE_NEEDS_NOTHING, NULL},

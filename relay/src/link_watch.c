@@ -21,6 +21,7 @@
 #define HEARTBEAT_MS 1000
 #define TABLES_MS 2000
 #define SLOT_MS 5000
+#define CLASSES_MS 3000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
 #define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
 #define MAX_BEATS 64		/* heartbeats on their way that are remembered */
@@ -31,8 +32,17 @@ typedef enum Question
 	NONE,
 	HEARTBEAT,
 	TABLES,
-	SLOT
+	SLOT,
+	CLASSES
 } Question;
+
+/* Questions to our own database. */
+typedef enum QuestionHere
+{
+	NONE_HERE,
+	TABLES_HERE,
+	CLASSES_HERE
+} QuestionHere;
 
 /* A heartbeat that is in the WAL there and not applied here. */
 typedef struct Beat
@@ -44,18 +54,22 @@ typedef struct Beat
 struct TideLinkWatch
 {
 	TideLink *link;
-	Question asked;	 /* under way on control */
-	bool asked_here; /* relay_link_tables is under way on reports */
+	Question asked;			 /* under way on control */
+	QuestionHere asked_here; /* under way on reports */
 
 	long long heartbeat_at; /* when each is due */
 	long long tables_at;
 	long long slot_at;
+	long long classes_at;
 	long long control_at;
 	long long away_ms; /* pause before the next look for an origin that is away */
 
 	TideTableList *here; /* the last answer; NULL: none, or used */
 	bool ask_tables;	 /* something here is wanted: ask the origin */
 	bool wanted;
+
+	char *classes;	   /* the origin's last answer, to be told here; or NULL */
+	char *differences; /* between its declarations and ours, as last logged; NULL: none */
 
 	long long beat_sent_at; /* of the one that is asked for */
 	Beat beats[MAX_BEATS];
@@ -71,7 +85,7 @@ tide_link_watch_new(TideLink *link)
 	long long now = tide_monotonic_ms();
 
 	watch->link = link;
-	watch->heartbeat_at = watch->slot_at = watch->last_beat_at = now;
+	watch->heartbeat_at = watch->slot_at = watch->classes_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
 	watch->tables_at = now + TABLES_MS;
@@ -84,6 +98,8 @@ tide_link_watch_free(TideLinkWatch *watch)
 	if (watch == NULL)
 		return;
 	tide_tables_free(watch->here);
+	free(watch->classes);
+	free(watch->differences);
 	free(watch);
 }
 
@@ -175,29 +191,64 @@ measure_lag(TideLinkWatch *watch)
 	tide_gauge(metrics, TIDE_G_LAG_BYTES, wal_end > applied ? (int64_t) (wal_end - applied) : 0);
 }
 
-/* ---- our own database: is anything wanted? ---- */
+/* ---- our own database: is anything wanted, and do we declare what the origin does? ---- */
 
 static bool
-ask_here(TideLinkWatch *watch, TideError *err)
+ask_here(TideLinkWatch *watch, QuestionHere question, const char *sql, const char *third,
+		 TideError *err)
 {
 	TidePipeline *pipeline = watch->link->pipeline;
 	char epoch[24];
-	const char *values[2] = {pipeline->spec.name, epoch};
+	const char *values[3] = {pipeline->spec.name, epoch, third};
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
-	watch->asked_here = true;
-	return tide_pg_send(watch->link->reports, tide_q_relay_link_tables, 2, values, NULL, NULL, err);
+	watch->asked_here = question;
+	return tide_pg_send(watch->link->reports, sql, third != NULL ? 3 : 2, values, NULL, NULL, err);
+}
+
+static bool
+ask_what_is_due(TideLinkWatch *watch, TideError *err)
+{
+	bool ok;
+
+	if (tide_monotonic_ms() >= watch->tables_at)
+		return ask_here(watch, TABLES_HERE, tide_q_relay_link_tables, NULL, err);
+	if (watch->classes == NULL)
+		return true;
+	ok = ask_here(watch, CLASSES_HERE, tide_q_relay_link_classes, watch->classes, err);
+	free(watch->classes);
+	watch->classes = NULL;
+	return ok;
 }
 
 static void
-heard_here(TideLinkWatch *watch, const PGresult *res)
+heard_tables(TideLinkWatch *watch, const PGresult *res)
 {
 	tide_tables_free(watch->here);
 	watch->here = tide_tables_here(res);
 	for (size_t i = 0; i < watch->here->n; i++)
 		watch->ask_tables = watch->ask_tables || watch->here->tables[i].wanted;
-	watch->asked_here = false;
 	watch->tables_at = tide_monotonic_ms() + TABLES_MS;
+}
+
+/* Regions that declare a class differently may treat its rows differently: said once for each difference. */
+static void
+heard_differences(TideLinkWatch *watch, const PGresult *res)
+{
+	const char *found = PQgetisnull(res, 0, 0) ? NULL : PQgetvalue(res, 0, 0);
+	const char *known = watch->differences;
+
+	tide_gauge(&watch->link->pipeline->metrics, TIDE_G_CLASSES_DIFFER, found != NULL);
+	if (known == NULL ? found == NULL : found != NULL && strcmp(found, known) == 0)
+		return;
+	if (found != NULL)
+		tide_log(TIDE_LOG_WARN, "region=%s the regions' declarations differ: %s",
+				 watch->link->spec.region, found);
+	else
+		tide_log(TIDE_LOG_INFO, "region=%s the regions' declarations agree",
+				 watch->link->spec.region);
+	free(watch->differences);
+	watch->differences = found != NULL ? tide_strdup(found) : NULL;
 }
 
 static bool
@@ -205,11 +256,15 @@ turn_here(TideLinkWatch *watch, TideError *err)
 {
 	PGresult *res;
 
-	if (!watch->asked_here)
-		return tide_monotonic_ms() < watch->tables_at || ask_here(watch, err);
+	if (watch->asked_here == NONE_HERE)
+		return ask_what_is_due(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
-		heard_here(watch, res);
+		if (watch->asked_here == TABLES_HERE)
+			heard_tables(watch, res);
+		else
+			heard_differences(watch, res);
+		watch->asked_here = NONE_HERE;
 		PQclear(res);
 		return true;
 	}
@@ -247,6 +302,12 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->slot_at = now + SLOT_MS;
 		return tide_pg_send(link->control, tide_q_rows_slot, 1, slot, NULL, NULL, err);
 	}
+	if (now >= watch->classes_at)
+	{
+		watch->asked = CLASSES;
+		watch->classes_at = now + CLASSES_MS;
+		return tide_pg_send(link->control, tide_q_rows_classes, 0, NULL, NULL, NULL, err);
+	}
 	return true;
 }
 
@@ -273,10 +334,26 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 			tide_gauge(&watch->link->pipeline->metrics, TIDE_G_COPY_TABLES, (int64_t) n);
 			tide_tables_free(there);
 			break;
+		case CLASSES:
+			free(watch->classes);
+			watch->classes = tide_strdup(PQgetvalue(res, 0, 0));
+			break;
 		case NONE:
 			break;
 	}
 	watch->asked = NONE;
+}
+
+/* An origin with an older extension can't tell what it declares; everything else goes on. */
+static bool
+is_not_known_there(TideLinkWatch *watch, TideError *err)
+{
+	if (watch->asked != CLASSES || strcmp(err->code, "42883") != 0)
+		return false;
+	tide_error_clear(err);
+	watch->asked = NONE;
+	watch->classes_at = tide_monotonic_ms() + AWAY_MAX_MS;
+	return true;
 }
 
 /* Rows go on coming without the origin's database; only new tables have to wait for it. */
@@ -342,6 +419,8 @@ turn_there(TideLinkWatch *watch, TideError *err)
 		tide_error_clear(err);
 		return true;
 	}
+	else if (is_not_known_there(watch, err))
+		return true;
 	return lost_origin(watch, err);
 }
 

@@ -115,6 +115,8 @@ static const struct
 	 UNIT_PLAIN, OF_ROWS},
 	{"slot_retained_bytes", "WAL that the origin keeps for a link's slot.", TIDE_G_SLOT_RETAINED,
 	 UNIT_PLAIN, OF_ROWS},
+	{"classes_differ", "1 if the origin declares a class differently, 0 if not.",
+	 TIDE_G_CLASSES_DIFFER, UNIT_PLAIN, OF_ROWS},
 	{"copy_tables", "Tables that wait for their first copy or are in it.", TIDE_G_COPY_TABLES,
 	 UNIT_PLAIN, OF_ROWS},
 };

@@ -144,12 +144,15 @@ sub test_alike
 	fault('eu', [ 'us', 'ALTER TABLE goods ALTER name TYPE varchar(30)' ], undef,
 		'warn', 'link.alike public.goods', qr/"name" is character varying\(20\) here and character varying\(30\)/, qr/same type/, 'a narrower type');
 	$mesh->sql('eu', 'ALTER TABLE goods ALTER name TYPE varchar(30)');
-	fault('eu', [ 'eu', q{UPDATE tide.class SET scope = 'regional' WHERE name = 'shop'} ],
-		q{UPDATE tide.class SET scope = 'global' WHERE name = 'shop'},
-		'warn', 'link.alike public.goods', qr/scope of its class: regional here, global in region "us-east"/, qr/alike/, 'another scope');
-	fault('eu', [ 'us', q{UPDATE tide.class SET slo = '1 minute' WHERE name = 'shop'} ],
-		q{UPDATE tide.class SET slo = '5 seconds' WHERE name = 'shop'},
-		'note', 'link.alike public.goods', qr/slo of its class/, qr/fine/, 'another slo is but a note');
+	fault('eu', [ 'us', q{SELECT tide.class_alter('shop', '{"slo": "1 minute"}')} ], undef,
+		'warn', 'link.classes shop', qr/slo is 00:00:05 here, 00:01:00 in region "us-east"/, qr/class_alter/, 'a class changed in one region only');
+	ok(defined $mesh->wait_value('eu', q{SELECT differences::text FROM tide.classes WHERE class = 'shop' AND NOT agrees},
+		'{"slo is 00:00:05 here, 00:01:00 in region \\"us-east\\""}', 10), '... which tide.classes shows');
+	is($mesh->relay('eu')->metric('pg_tide_classes_differ', qr/link:us-east/), 1, '... and /metrics');
+	$mesh->sql('us', q{SELECT tide.class_alter('shop', '{"slo": null}')});
+	ok(defined $mesh->wait_value('eu', q{SELECT agrees FROM tide.classes WHERE class = 'shop'}, 't', 10), '... until it is put right');
+	fault('eu', [ 'us', q{SELECT tide.class_create('more', '{"scope": "global"}')} ], q{SELECT tide.class_drop('more')},
+		'note', 'link.classes more', qr/declared in region "us-east", not here/, qr/class_alter/, 'a class that only the other has is but a note');
 	healthy('all alike');
 	return;
 }

@@ -127,7 +127,7 @@ SELECT * FROM tide.class_alter('mind', '{"scope": "home", "primary": null}');
 SELECT try('INSERT INTO note VALUES (1)');
 SELECT home FROM note;
 SELECT * FROM tide.class_alter('mind', '{"scope": "home"}');
-SELECT * FROM tide.class_alter('mind', '{"home": "at"}', dry_run => true);
+SELECT try($$SELECT * FROM tide.class_alter('mind', '{"home": "at"}', dry_run => true)$$);
 SELECT try(format('SELECT tide.class_alter(%L, %L)', name, options))
 	FROM (VALUES ('nope', '{}'), ('mind', NULL), ('mind', '[]'), ('mind', '{"scope": null}'), ('mind', '{"nope": 1}'), ('mind', '{"home": "at"}')) x (name, options);
 SELECT home_column FROM tide.class WHERE name = 'mind';

@@ -186,9 +186,13 @@ BEGIN
 	SELECT c.created_at INTO made.created_at FROM tide.class c WHERE c.name = made.name;
 	made.created_at := coalesce(made.created_at, clock_timestamp());
 	/* No list of columns to forget one in; said again without a change, the row stays. */
-	IF NOT EXISTS (SELECT FROM tide.class c WHERE c = made) THEN
-		DELETE FROM tide.class c WHERE c.name = made.name;
+	IF NOT EXISTS (SELECT FROM tide.class c WHERE c.name = made.name) THEN
 		INSERT INTO tide.class SELECT made.*;
+	ELSIF NOT EXISTS (SELECT FROM tide.class c WHERE c = made) THEN
+		EXECUTE (SELECT format('UPDATE tide.class SET (%s) = (SELECT ($1).*) WHERE name = ($1).name',
+							   string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum))
+				 FROM pg_attribute a WHERE a.attrelid = 'tide.class'::regclass AND a.attnum > 0 AND NOT a.attisdropped)
+			USING made;
 	END IF;
 	PERFORM tide._table_derive(t.relid, made) FROM tide.replicated_table t WHERE t.class = made.name;
 	PERFORM tide._link_tables_clean();

@@ -65,6 +65,8 @@ BEGIN
 	what := format('%s of %I.%I%s', change.op, change.schema_name, change.table_name, ' ' || change.key);
 	RAISE LOG 'pg_tide: % dropped the parked %, committed at % (%: %)', session_user, what, change.commit_at,
 		change.code, change.reason;
+	PERFORM tide._audit_note('drop', 'parked change ' || pending_drop.id,
+							 to_jsonb(change) - '{relation,change}'::text[]);
 	RETURN format('dropped the %s; %s more waiting', what, waiting);
 END;
 $$;

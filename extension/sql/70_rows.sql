@@ -40,6 +40,7 @@ CREATE TABLE tide.replicated_table
 	class		text COLLATE "C" NOT NULL,
 	options		jsonb NOT NULL DEFAULT '{}',
 	insert_only	boolean NOT NULL DEFAULT false,
+	published_at pg_lsn,							-- since when its changes can be had; NULL: they can't
 	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 

@@ -308,7 +308,10 @@ BEGIN
 END;
 $$;
 
-/* Puts the table into the publication where it belongs, and into no other of ours; NULL: into none. */
+/*
+ * Puts the table into the publication where it belongs, and into no other of ours; NULL: into none.
+ * Whoever copied it before it came there lacks what was written in between: published_at tells.
+ */
 CREATE FUNCTION tide._publication_choose(tbl regclass, wanted text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
@@ -326,8 +329,10 @@ BEGIN
 						  WHERE p.pubname = pub AND r.prrelid = tbl);
 		IF member AND pub IS DISTINCT FROM wanted THEN
 			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub, tbl);
+			UPDATE tide.replicated_table t SET published_at = NULL WHERE t.relid = tbl;
 		ELSIF pub = wanted AND NOT member THEN
 			EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub, tbl);
+			UPDATE tide.replicated_table t SET published_at = pg_current_wal_insert_lsn() WHERE t.relid = tbl;
 		END IF;
 	END LOOP;
 END;

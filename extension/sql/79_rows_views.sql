@@ -183,6 +183,8 @@ BEGIN
 	/* Tables dropped while event triggers were off. */
 	DELETE FROM tide.replicated_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 	GET DIAGNOSTICS gone = ROW_COUNT;
+	/* A dump was restored: the position is another server's. */
+	UPDATE tide.replicated_table t SET published_at = tide._wal_end() WHERE t.published_at > tide._wal_end();
 	PERFORM tide._link_tables_clean();
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();

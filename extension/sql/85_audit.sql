@@ -60,7 +60,7 @@ CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tide.region
 	FOR EACH ROW EXECUTE FUNCTION tide._audit_row('region', 'name');
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tide.class
 	FOR EACH ROW EXECUTE FUNCTION tide._audit_row('class', 'name');
-CREATE TRIGGER audit AFTER INSERT OR UPDATE OR DELETE ON tide.replicated_table
+CREATE TRIGGER audit AFTER INSERT OR UPDATE OF class, options, insert_only OR DELETE ON tide.replicated_table
 	FOR EACH ROW EXECUTE FUNCTION tide._audit_row('table', 'relid');
 CREATE TRIGGER audit AFTER INSERT OR UPDATE OF options, copy, removing, resyncs OR DELETE ON tide.link
 	FOR EACH ROW EXECUTE FUNCTION tide._audit_row('link', 'region');

@@ -20,6 +20,7 @@ use Bench::RowsLag;
 use Bench::RowsPair;
 use Bench::RowsReport;
 use Bench::RowsWire;
+use Bench::Scope;
 use Bench::Stamp;
 use Bench::Util qw(region);
 
@@ -35,7 +36,8 @@ my @EVENT_PARTS = (
 	latency => \&Bench::Latency::measure, bloat => \&Bench::Bloat::measure);
 my @ROW_PARTS = (
 	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
-	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure);
+	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure,
+	scope => \&Bench::Scope::measure);
 my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS;
 
 my ($quick, $only, $again, $write_docs);

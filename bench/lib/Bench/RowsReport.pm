@@ -77,6 +77,14 @@ sub stamp_rows
 		aimed('  with its tables added (stamps)', sprintf('%.0f/s; costs %.1f %%, %.1f %% more processor time', $r->{tps}{stamped}, $r->{cost} * 100, $r->{cpu_cost} * 100), '<= 3 %', $r->{cost} <= $AIM{cost}));
 }
 
+sub scope_rows
+{
+	my ($r) = @_;
+	return ([ "TPC-B, scope global, $r->{clients} clients, synchronous_commit $r->{synchronous_commit}", sprintf '%.0f/s', $r->{tps}{global} ],
+		map { aimed("  scope $_", sprintf('%.0f/s; costs %.1f %%, %.1f %% more processor time', $r->{tps}{$_}, $r->{cost}{$_} * 100, $r->{cpu_cost}{$_} * 100),
+			'<= 3 %', $r->{cost}{$_} <= $AIM{cost}) } qw(home primary));
+}
+
 sub rows
 {
 	my ($results) = @_;
@@ -86,6 +94,7 @@ sub rows
 	push @rows, lag_rows($results->{'rows-lag'}) if $results->{'rows-lag'};
 	push @rows, map { wire_rows($_) } @{ $results->{'rows-wire'} // [] };
 	push @rows, map { stamp_rows($_) } @{ $results->{stamp} // [] };
+	push @rows, map { scope_rows($_) } @{ $results->{scope} // [] };
 	return @rows;
 }
 
@@ -103,6 +112,7 @@ sub notes
 		- *Bytes between regions*: payload of TCP both ways, as the kernel counts it. A direct link reads the server's own
 		  stream; over NATS frames are compressed (zstd) before they cross.
 		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.
+		- *Scope*: the same, against tables of the scope global; the region that writes is each row's home, and the primary.
 		END
 }
 

@@ -15,7 +15,7 @@ my %DB = (plain => 'native', stamped => 'postgres');
 sub tps
 {
 	my ($pair, $db, $clients, $seconds, $commit) = @_;
-	one($pair->{us}, 'TRUNCATE pgbench_history', $db);
+	one($pair->{us}, 'SET session_replication_role = replica; TRUNCATE pgbench_history', $db);
 	one($pair->{us}, "VACUUM $_", $db) for qw(pgbench_branches pgbench_tellers);
 	local $ENV{PGOPTIONS} = "-c synchronous_commit=$commit";
 	my %before = $pair->cpu;

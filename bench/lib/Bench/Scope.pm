@@ -1,0 +1,63 @@
+# Bench::Scope
+#		What it costs an application that its rows are written in one region only: pgbench's TPC-B with tables
+#		of the scopes global (stamps, nothing asked), home (each row's column is looked at) and primary, in the region that writes.
+package Bench::Scope;
+
+use strict;
+use warnings;
+
+use Bench::Stamp;
+use Bench::Util qw(one median interleave say_progress);
+
+my @SCOPES = qw(global home primary);
+my %OPTIONS = (global => '{"scope": "global"}', home => '{"scope": "home"}', primary => '{"scope": "primary", "primary": "us-east"}');
+
+# The same columns in each, so that rows are as wide.
+sub prepare
+{
+	my ($pair, $scope, $scale) = @_;
+	my $db = "scope_$scope";
+	one($pair->{us}, "CREATE DATABASE $db");
+	one($pair->{us}, 'CREATE EXTENSION pg_tide', $db);
+	$pair->pgbench('us', $db, '-q', '-i', '-s', $scale);
+	one($pair->{us}, sprintf(<<~'END', $OPTIONS{$scope}), $db);
+		SELECT tide.region_init('us-east');
+		SELECT tide.class_create('c', '%s');
+		ALTER TABLE pgbench_accounts ADD COLUMN home text DEFAULT 'us-east';
+		ALTER TABLE pgbench_branches ADD COLUMN home text DEFAULT 'us-east';
+		ALTER TABLE pgbench_tellers ADD COLUMN home text DEFAULT 'us-east';
+		ALTER TABLE pgbench_history ADD COLUMN home text DEFAULT 'us-east';
+		SELECT tide.table_add('pgbench_accounts', 'c'), tide.table_add('pgbench_branches', 'c'), tide.table_add('pgbench_tellers', 'c'),
+			tide.table_add('pgbench_history', 'c', '{"insert_only": true}');
+		VACUUM ANALYZE;
+		END
+	return;
+}
+
+sub measure
+{
+	my ($pair, $quick) = @_;
+	my ($rounds, $seconds, $scale) = $quick ? (1, 1, 1) : (25, 2, 10);
+	prepare($pair, $_, $scale) for @SCOPES;
+	one($pair->{us}, 'CHECKPOINT');
+	my @results;
+	for my $commit ($quick ? 'off' : qw(on off))
+	{
+		say_progress("scope: synchronous_commit = $commit");
+		my $values = interleave($rounds, map { my $scope = $_; $scope => sub { Bench::Stamp::tps($pair, "scope_$scope", 8, $seconds, $commit) } } @SCOPES);
+		my %result = (clients => 8, synchronous_commit => $commit, rounds => $values);
+		for my $scope (@SCOPES)
+		{
+			$result{tps}{$scope} = median(map { $_->{tps} } @{ $values->{$scope} });
+			my %pairs = (plain => $values->{global}, stamped => $values->{$scope});
+			$result{cost}{$scope} = -Bench::Stamp::cost(\%pairs, 'tps');
+			$result{cpu_cost}{$scope} = Bench::Stamp::cost(\%pairs, 'cpu_us');
+			say_progress(sprintf '  %s %.0f/s, costs %.1f %%, processor time %.1f %%', $scope, $result{tps}{$scope}, $result{cost}{$scope} * 100, $result{cpu_cost}{$scope} * 100);
+		}
+		push @results, \%result;
+	}
+	one($pair->{us}, "DROP DATABASE scope_$_") for @SCOPES;
+	return \@results;
+}
+
+1;

@@ -19,6 +19,7 @@
 #include "queries.h"
 
 #define HEARTBEAT_MS 1000
+#define HOLD_MS 500
 #define TABLES_MS 2000
 #define SLOT_MS 5000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
@@ -30,6 +31,7 @@ typedef enum Question
 {
 	NONE,
 	HEARTBEAT,
+	LANES,
 	TABLES,
 	SLOT
 } Question;
@@ -45,14 +47,25 @@ struct TideLinkWatch
 {
 	TideLink *link;
 	Question asked;	 /* under way on control */
-	bool asked_here; /* relay_link_tables is under way on reports */
+	/* Under way on reports. */
+	enum
+	{
+		NOTHING_HERE,
+		TABLES_HERE,
+		HOLD_HERE
+	} asked_here;
 
 	long long heartbeat_at; /* when each is due */
+	long long lanes_at;
 	long long tables_at;
+	long long hold_at;
 	long long slot_at;
 	long long control_at;
 	long long away_ms; /* pause before the next look for an origin that is away */
 
+	char *lanes;		 /* what the origin's rows_lanes answered; NULL: nothing new */
+	bool slot_in_danger; /* it has little room left at the origin */
+	bool held;			 /* for more important lanes */
 	TideTableList *here; /* the last answer; NULL: none, or used */
 	bool ask_tables;	 /* something here is wanted: ask the origin */
 	bool wanted;
@@ -74,7 +87,7 @@ tide_link_watch_new(TideLink *link)
 	watch->heartbeat_at = watch->slot_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
-	watch->tables_at = now + TABLES_MS;
+	watch->tables_at = watch->lanes_at = now + TABLES_MS;
 	return watch;
 }
 
@@ -84,6 +97,7 @@ tide_link_watch_free(TideLinkWatch *watch)
 	if (watch == NULL)
 		return;
 	tide_tables_free(watch->here);
+	free(watch->lanes);
 	free(watch);
 }
 
@@ -91,6 +105,13 @@ bool
 tide_link_watch_wanted(const TideLinkWatch *watch)
 {
 	return watch->wanted;
+}
+
+/* A slot that loses its WAL costs a copy of everything: worse than any lateness. */
+bool
+tide_link_watch_held(const TideLinkWatch *watch)
+{
+	return watch->held && !watch->slot_in_danger;
 }
 
 static int
@@ -181,23 +202,59 @@ static bool
 ask_here(TideLinkWatch *watch, TideError *err)
 {
 	TidePipeline *pipeline = watch->link->pipeline;
+	TidePg *reports = watch->link->reports;
 	char epoch[24];
-	const char *values[2] = {pipeline->spec.name, epoch};
+	const char *values[3] = {pipeline->spec.name, epoch, watch->lanes};
+	long long now = tide_monotonic_ms();
+	bool ok = true;
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
-	watch->asked_here = true;
-	return tide_pg_send(watch->link->reports, tide_q_relay_link_tables, 2, values, NULL, NULL, err);
+	if (now >= watch->tables_at)
+	{
+		watch->asked_here = TABLES_HERE;
+		ok = tide_pg_send(reports, tide_q_relay_link_tables, 3, values, NULL, NULL, err);
+		free(watch->lanes);
+		watch->lanes = NULL;
+	}
+	else if (now >= watch->hold_at)
+	{
+		watch->asked_here = HOLD_HERE;
+		ok = tide_pg_send(reports, tide_q_relay_link_hold, 2, values, NULL, NULL, err);
+	}
+	return ok;
 }
 
 static void
-heard_here(TideLinkWatch *watch, const PGresult *res)
+heard_tables(TideLinkWatch *watch, const PGresult *res)
 {
 	tide_tables_free(watch->here);
 	watch->here = tide_tables_here(res);
 	for (size_t i = 0; i < watch->here->n; i++)
 		watch->ask_tables = watch->ask_tables || watch->here->tables[i].wanted;
-	watch->asked_here = false;
 	watch->tables_at = tide_monotonic_ms() + TABLES_MS;
+}
+
+static void
+heard_hold(TideLinkWatch *watch, const PGresult *res)
+{
+	bool held = !PQgetisnull(res, 0, 0);
+
+	if (held != watch->held)
+		tide_log(TIDE_LOG_INFO, held ? "held back: %s" : "goes on%s",
+				 held ? PQgetvalue(res, 0, 0) : "");
+	watch->held = held;
+	tide_gauge(&watch->link->pipeline->metrics, TIDE_G_HELD, tide_link_watch_held(watch));
+	watch->hold_at = tide_monotonic_ms() + HOLD_MS;
+}
+
+static void
+heard_here(TideLinkWatch *watch, const PGresult *res)
+{
+	if (watch->asked_here == TABLES_HERE)
+		heard_tables(watch, res);
+	else
+		heard_hold(watch, res);
+	watch->asked_here = NOTHING_HERE;
 }
 
 static bool
@@ -205,8 +262,8 @@ turn_here(TideLinkWatch *watch, TideError *err)
 {
 	PGresult *res;
 
-	if (!watch->asked_here)
-		return tide_monotonic_ms() < watch->tables_at || ask_here(watch, err);
+	if (watch->asked_here == NOTHING_HERE)
+		return ask_here(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
 		heard_here(watch, res);
@@ -235,6 +292,12 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->heartbeat_at = now + HEARTBEAT_MS;
 		return tide_pg_send(link->control, tide_q_rows_heartbeat, 0, NULL, NULL, NULL, err);
 	}
+	if (now >= watch->lanes_at)
+	{
+		watch->asked = LANES;
+		watch->lanes_at = now + TABLES_MS;
+		return tide_pg_send(link->control, tide_q_rows_lanes, 0, NULL, NULL, NULL, err);
+	}
 	if (watch->ask_tables)
 	{
 		watch->asked = TABLES;
@@ -250,6 +313,17 @@ ask_there(TideLinkWatch *watch, TideError *err)
 	return true;
 }
 
+/* What may still be written before the slot loses its WAL; NULL where nothing limits it. */
+static void
+heard_slot(TideLinkWatch *watch, const PGresult *res)
+{
+	int64_t retained = tide_pg_int64(res, 0, 5);
+
+	watch->slot_in_danger = strcmp(PQgetvalue(res, 0, 2), "unreserved") == 0 ||
+							(!PQgetisnull(res, 0, 6) && tide_pg_int64(res, 0, 6) < retained);
+	tide_gauge(&watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED, retained);
+}
+
 static void
 heard_there(TideLinkWatch *watch, const PGresult *res)
 {
@@ -261,10 +335,14 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 		case HEARTBEAT:
 			note_beat(watch, tide_pg_lsn(res, 0, 0));
 			break;
+		case LANES:
+			free(watch->lanes);
+			watch->lanes = tide_strdup(PQgetvalue(res, 0, 0));
+			watch->tables_at = tide_monotonic_ms();
+			break;
 		case SLOT:
 			if (PQntuples(res) == 1)
-				tide_gauge(&watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED,
-						   tide_pg_int64(res, 0, 5));
+				heard_slot(watch, res);
 			break;
 		case TABLES:
 			there = tide_tables_there(res);

@@ -43,6 +43,8 @@ static const TideOption options[] = {
 
 	{NULL, LINK, "copy", TIDE_OPT_BOOL, false, 0, 0, "true",
 		"copy the rows that are there before changes are applied"},
+	{NULL, LINK, "priority", TIDE_OPT_INT, false, 0, 100, "50",
+		"how important the link is: one with a lower number waits while this one is late"},
 	{NULL, LINK, "copy_workers", TIDE_OPT_INT, false, 1, 8, "2",
 		"tables copied at the same time"},
 	{NULL, LINK, "max_frame", TIDE_OPT_INT, false, 65536, 268435456, "1048576",

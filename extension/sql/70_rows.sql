@@ -40,18 +40,20 @@ CREATE TABLE tide.replicated_table
 	class		text COLLATE "C" NOT NULL,
 	options		jsonb NOT NULL DEFAULT '{}',
 	insert_only	boolean NOT NULL DEFAULT false,
-	published_at pg_lsn,							-- since when its changes can be had; NULL: they can't
-	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	published_since pg_lsn,							-- in any of our publications, without a break
+	lane_since	pg_lsn								-- in one of the lane that it is in now
 );
 
 /*
- * Taking rows from a region.  Each has a pipeline of direction 'link' (name
- * 'link:' and the region) that carries lease, epoch, state and errors.
+ * Taking rows from a region: one row, or two where some classes have a low priority and so a
+ * stream of their own (lane 'low', see 76_lane.sql).  Each has a pipeline of direction
+ * 'link' (name 'link:' and the region) that carries lease, epoch, state and errors.
  */
 CREATE TABLE tide.link
 (
 	id			int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-	region		text COLLATE "C" NOT NULL UNIQUE REFERENCES tide.region,
+	region		text COLLATE "C" NOT NULL REFERENCES tide.region,
 	transport	text NOT NULL DEFAULT 'direct' CHECK (transport IN ('direct', 'nats', 'kafka')),
 	copy		boolean NOT NULL DEFAULT true,
 	options		jsonb NOT NULL DEFAULT '{}',
@@ -60,7 +62,20 @@ CREATE TABLE tide.link
 	phase		text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'streaming')),
 	resyncs		int NOT NULL DEFAULT 0,				-- how often rows had to be copied again
 	last_resync	text,								-- why
-	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	lane		text COLLATE "C" NOT NULL DEFAULT 'main' CHECK (lane IN ('main', 'low')),
+	pipeline	text COLLATE "C" NOT NULL UNIQUE
+				GENERATED ALWAYS AS ('link:' || region || CASE lane WHEN 'main' THEN '' ELSE '#' || lane END) STORED,
+	UNIQUE (region, lane)
+);
+
+/* A lane that is held back for the sake of more important ones; no row: it is not. */
+CREATE TABLE tide.link_hold
+(
+	link_id		int PRIMARY KEY REFERENCES tide.link ON DELETE CASCADE,
+	reason		text NOT NULL,
+	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	better_since timestamptz						-- when those were well again; null: they are not
 );
 
 /* How far a link has come.  One row per link, updated in the transaction that applies. */
@@ -93,6 +108,10 @@ CREATE TABLE tide.link_table
 	rows_total	bigint,								-- the origin's estimate
 	started_at	timestamptz,
 	finished_at	timestamptz,
+	origin_lane	text,								-- as the origin last said; null: it does not publish it
+	published_since pg_lsn,							-- the same
+	lane_since	pg_lsn,								-- the same
+	valid_from	pg_lsn,								-- a copy of before that has missed changes
 	PRIMARY KEY (link_id, schema_name, table_name)
 );
 

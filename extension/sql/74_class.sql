@@ -195,9 +195,16 @@ BEGIN
 			USING made;
 	END IF;
 	PERFORM tide._table_derive(t.relid, made) FROM tide.replicated_table t WHERE t.class = made.name;
+	PERFORM tide._lanes_make();
 	PERFORM tide._link_tables_clean();
 END;
 $$;
+
+/* The stream its tables travel by; NULL: by none.  See 76_lane.sql. */
+CREATE FUNCTION tide._class_lane(class tide.class) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN class.scope = 'regional' THEN NULL WHEN class.priority < 50 THEN 'low' ELSE 'main' END $$;
 
 /* Where rows of such a class may be written, in words. */
 CREATE FUNCTION tide._class_writer(class tide.class) RETURNS text
@@ -228,6 +235,12 @@ AS $$
 		format('is written %s, was %s', tide._class_writer(new), tide._class_writer(old))
 	FROM tide.replicated_table t
 	WHERE t.class = old.name AND tide._class_writer(old) <> tide._class_writer(new)
+	UNION ALL
+	SELECT format('table %s', t.relid),
+		format('travels in the %s lane, was in the %s lane: regions that take rows from here copy it again, '
+			   'and its changes are late until they have', tide._class_lane(new), tide._class_lane(old))
+	FROM tide.replicated_table t
+	WHERE t.class = old.name AND tide._class_lane(old) <> tide._class_lane(new)
 $$;
 
 /*

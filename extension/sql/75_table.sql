@@ -7,7 +7,8 @@
  * renames such a table.  Does not own: the triggers' functions (stamp_row.c, scope.c).
  *
  * A table is published by core's own means, in the publication tide_global, or
- * tide_global_insert if it is insert-only; one of a regional class in neither.
+ * tide_global_insert if it is insert-only (of a class with a low priority: tide_low,
+ * tide_low_insert); one of a regional class in none.
  * Partitioned tables are published by root: regions may partition differently.
  *
  * The functions that change the set take a SHARE ROW EXCLUSIVE lock on
@@ -293,7 +294,7 @@ END;
 $$;
 
 /*
- * Both, before anybody reads the WAL: a stream that begins before a publication
+ * All, before anybody reads the WAL: a stream that begins before a publication
  * was made can't name it, not even when it has come past that point.
  */
 CREATE FUNCTION tide._publications_make() RETURNS void
@@ -304,13 +305,20 @@ BEGIN
 	/* A class of its own: under 1953064038 relays hold the numbers of their links. */
 	PERFORM pg_advisory_xact_lock(1953064039, 1);
 	PERFORM tide._publication_make('tide_global', 'insert, update, delete, truncate'),
-		tide._publication_make('tide_global_insert', 'insert');
+		tide._publication_make('tide_global_insert', 'insert'),
+		tide._publication_make('tide_low', 'insert, update, delete, truncate'),
+		tide._publication_make('tide_low_insert', 'insert');
 END;
 $$;
 
+CREATE FUNCTION tide._publication_lane(publication text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE WHEN publication IN ('tide_low', 'tide_low_insert') THEN 'low' WHEN publication IS NOT NULL THEN 'main' END $$;
+
 /*
  * Puts the table into the publication where it belongs, and into no other of ours; NULL: into none.
- * Whoever copied it before it came there lacks what was written in between: published_at tells.
+ * Remembers since when: who reads one lane has not seen what the table's changes were in another.
  */
 CREATE FUNCTION tide._publication_choose(tbl regclass, wanted text) RETURNS void
 LANGUAGE plpgsql
@@ -319,22 +327,29 @@ AS $$
 DECLARE
 	pub text;
 	member boolean;
+	before text;	/* the lane that it was in; NULL: in none */
 BEGIN
 	IF wanted IS NOT NULL THEN
 		PERFORM tide._publications_make();
 	END IF;
-	FOREACH pub IN ARRAY '{tide_global,tide_global_insert}'::text[]
+	FOREACH pub IN ARRAY '{tide_global,tide_global_insert,tide_low,tide_low_insert}'::text[]
 	LOOP
 		member := EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
 						  WHERE p.pubname = pub AND r.prrelid = tbl);
+		before := CASE WHEN member THEN tide._publication_lane(pub) ELSE before END;
 		IF member AND pub IS DISTINCT FROM wanted THEN
 			EXECUTE format('ALTER PUBLICATION %I DROP TABLE ONLY %s', pub, tbl);
-			UPDATE tide.replicated_table t SET published_at = NULL WHERE t.relid = tbl;
 		ELSIF pub = wanted AND NOT member THEN
 			EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %s', pub, tbl);
-			UPDATE tide.replicated_table t SET published_at = pg_current_wal_insert_lsn() WHERE t.relid = tbl;
 		END IF;
 	END LOOP;
+	IF before IS DISTINCT FROM tide._publication_lane(wanted) THEN
+		UPDATE tide.replicated_table t SET
+			published_since = CASE WHEN wanted IS NULL THEN NULL
+							  WHEN before IS NULL THEN pg_current_wal_insert_lsn() ELSE t.published_since END,
+			lane_since = CASE WHEN wanted IS NOT NULL THEN pg_current_wal_insert_lsn() END
+			WHERE t.relid = tbl;
+	END IF;
 END;
 $$;
 
@@ -342,9 +357,8 @@ CREATE FUNCTION tide._table_publish(tbl regclass) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT tide._publication_choose(tbl, CASE WHEN c.scope = 'regional' THEN NULL
-											  WHEN t.insert_only THEN 'tide_global_insert'
-											  ELSE 'tide_global' END)
+	SELECT tide._publication_choose(tbl, CASE tide._class_lane(c) WHEN 'main' THEN 'tide_global' WHEN 'low' THEN 'tide_low' END
+										 || CASE WHEN t.insert_only THEN '_insert' ELSE '' END)
 	FROM tide.replicated_table t JOIN tide.class c ON c.name = t.class
 	WHERE t.relid = tbl
 $$;
@@ -395,6 +409,7 @@ BEGIN
 			SET options = excluded.options, insert_only = excluded.insert_only
 			WHERE t.options <> excluded.options;
 	PERFORM tide._table_derive(tbl, known);
+	PERFORM tide._lanes_make();
 END;
 $$;
 
@@ -420,7 +435,7 @@ BEGIN
 		EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tide_stamp', tbl);
 	END IF;
 	EXECUTE format('REVOKE SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM tide_relay', tbl);
-	PERFORM tide._link_tables_clean();
+	PERFORM tide._link_tables_clean(), tide._lanes_make();
 END;
 $$;
 
@@ -450,7 +465,7 @@ BEGIN
 	DELETE FROM tide.replicated_table t USING pg_event_trigger_dropped_objects() o
 		WHERE o.classid = 'pg_class'::regclass AND o.objsubid = 0 AND o.objid = t.relid;
 	IF FOUND THEN
-		PERFORM tide._link_tables_clean();
+		PERFORM tide._link_tables_clean(), tide._lanes_make();
 	END IF;
 	SELECT o.object_type, t.relid INTO gone
 		FROM pg_event_trigger_dropped_objects() o JOIN tide.replicated_table t
@@ -483,4 +498,5 @@ CREATE EVENT TRIGGER tide_rows_renamed ON ddl_command_end WHEN TAG IN ('ALTER TA
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION tide.table_add(regclass, text, jsonb), tide.table_remove(regclass, boolean) TO tide_admin;
+GRANT EXECUTE ON FUNCTION tide._publication_lane(text) TO tide_relay;
 GRANT SELECT ON tide.replicated_table TO tide_admin, tide_relay, tide_reader;

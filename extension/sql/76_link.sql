@@ -8,9 +8,12 @@
  *
  * A link's pipeline is 'link:' and the region; no user can name one so.  Its
  * configuration repeats what the relay must notice a change of.
+ *
+ * What a person does to a link is done to both its lanes (76_lane.sql).  The
+ * main one has the options; the other one is made and removed as classes ask for it.
  */
 
-/* The link's row, or an error that says what to do. */
+/* The link's row, that of its main lane, or an error that says what to do. */
 CREATE FUNCTION tide._link(region text) RETURNS tide.link
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -18,12 +21,12 @@ AS $$
 DECLARE
 	result tide.link;
 BEGIN
-	SELECT l.* INTO result FROM tide.link l WHERE l.region = _link.region;
+	SELECT l.* INTO result FROM tide.link l WHERE l.region = _link.region AND l.lane = 'main';
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'no rows are taken from region "%"', coalesce(region, 'NULL')
 			USING ERRCODE = 'undefined_object',
 				  HINT = coalesce('Links of this database: '
-								  || (SELECT string_agg(l.region, ', ' ORDER BY l.region) FROM tide.link l)
+								  || (SELECT string_agg(l.region, ', ' ORDER BY l.region) FROM tide.link l WHERE l.lane = 'main')
 								  || '. ', '')
 						 || 'SELECT tide.link_add(''region'') makes one.';
 	END IF;
@@ -40,7 +43,7 @@ DECLARE
 	pipe_id int := tide._check_epoch(pipeline, epoch);
 	result tide.link;
 BEGIN
-	SELECT l.* INTO result FROM tide.link l JOIN tide.pipeline p ON p.target = l.region
+	SELECT l.* INTO result FROM tide.link l JOIN tide.pipeline p ON p.name = l.pipeline
 		WHERE p.id = pipe_id AND p.direction = 'link';
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'pipeline "%" is not a link', pipeline
@@ -55,12 +58,13 @@ $$;
  * sees whose it is, and after both numbers, because slots are the whole
  * cluster's.  The doctor reads the number at the end.
  */
-CREATE FUNCTION tide._link_slot(here text, there text) RETURNS name
+CREATE FUNCTION tide._link_slot(here text, there text, lane text DEFAULT 'main') RETURNS name
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT format('tide_link_%s_%s_%s', left(regexp_replace(lower(here COLLATE "C"), '[^a-z0-9_]', '_', 'g'), 34),
-				  lpad(to_hex(tide.region_id(there)), 8, '0'), lpad(to_hex(tide.region_id(here)), 8, '0'))::name
+	SELECT format('tide_link_%s_%s_%s', CASE lane WHEN 'main' THEN left(n.here, 34) ELSE left(n.here, 30) || '_' || lane END,
+				  lpad(to_hex(tide.region_id(there)), 8, '0'), lpad(to_hex(tide.region_id(_link_slot.here)), 8, '0'))::name
+	FROM (SELECT regexp_replace(lower(_link_slot.here COLLATE "C"), '[^a-z0-9_]', '_', 'g')) n (here)
 $$;
 
 /* Makes the pipeline say what the link says; enabled NULL: as it was. */
@@ -71,10 +75,11 @@ AS $$
 DECLARE
 	config jsonb := link.options || jsonb_build_object(
 		'transport', link.transport, 'copy', link.copy, 'slot', link.slot, 'removing', link.removing,
-		'conninfo', (tide._region(link.region)).conninfo);
+		'conninfo', (tide._region(link.region)).conninfo)
+		|| tide._lane_config(link);
 BEGIN
 	INSERT INTO tide.pipeline AS p (name, direction, target, config, enabled)
-		VALUES ('link:' || link.region, 'link', link.region, config, coalesce(_link_configure.enabled, true))
+		VALUES (link.pipeline, 'link', link.region, config, coalesce(_link_configure.enabled, true))
 		ON CONFLICT ON CONSTRAINT pipeline_name_key DO UPDATE SET
 			config = excluded.config,
 			enabled = coalesce(_link_configure.enabled, p.enabled),
@@ -109,7 +114,7 @@ BEGIN
 	transport := coalesce(options ->> 'transport', 'direct');
 	INSERT INTO tide.link (region, transport, slot) VALUES (known.name, transport, tide._link_slot(here, known.name))
 		ON CONFLICT DO NOTHING;
-	SELECT l.* INTO STRICT link FROM tide.link l WHERE l.region = known.name FOR UPDATE;
+	SELECT l.* INTO STRICT link FROM tide.link l WHERE l.region = known.name AND l.lane = 'main' FOR UPDATE;
 	IF link.transport <> transport THEN
 		RAISE EXCEPTION 'the rows of region "%" come by %, not by %', known.name, link.transport, transport
 			USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -123,16 +128,17 @@ BEGIN
 		WHERE l.id = link.id
 		RETURNING l.* INTO link;
 	PERFORM tide._link_configure(link, NOT coalesce((options ->> 'paused')::boolean, false));
+	PERFORM tide._lanes_make();
 END;
 $$;
 
 /*
- * The replication origins that tag what comes from a region, and what sessions that copy tables
+ * The replication origins that tag what comes by a lane, and what sessions that copy tables
  * write: see apply_session.c.  Origins are of the whole cluster, so their names have the database's
  * number.  They must be committed before they are used: a decoder that does not find the name
  * (PostgreSQL 15 looks for it) would take the rows for this region's own.
  */
-CREATE FUNCTION tide._link_origins(region text) RETURNS void
+CREATE FUNCTION tide._link_origins(link tide.link) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -141,7 +147,7 @@ DECLARE
 	origin text;
 BEGIN
 	FOR origin IN
-		SELECT format('tide_%s_%s', database, region)
+		SELECT format('tide_%s_%s', database, substr(link.pipeline, 6))
 		UNION ALL
 		SELECT format('tide_%s#%s', database, n) FROM generate_series(1, 8) n
 	LOOP
@@ -170,7 +176,7 @@ DECLARE
 BEGIN
 	FOR name IN
 		SELECT o.roname FROM pg_replication_origin o
-		WHERE starts_with(o.roname, prefix || '_') AND NOT EXISTS (SELECT FROM tide.link l WHERE prefix || '_' || l.region = o.roname)
+		WHERE starts_with(o.roname, prefix || '_') AND NOT EXISTS (SELECT FROM tide.link l WHERE prefix || '_' || substr(l.pipeline, 6) = o.roname)
 			OR starts_with(o.roname, prefix || '#') AND NOT EXISTS (SELECT FROM tide.link l)
 	LOOP
 		BEGIN
@@ -187,14 +193,20 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	DELETE FROM tide.pipeline p WHERE p.name = 'link:' || link.region;
+	DELETE FROM tide.pipeline p WHERE p.name = link.pipeline;
 	DELETE FROM tide.link l WHERE l.id = link.id;
 	PERFORM tide._link_origins_drop();
 END;
 $$;
 
+/* Has a relay ever worked on it?  Then there may be a slot. */
+CREATE FUNCTION tide._link_begun(link tide.link) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT coalesce((SELECT p.epoch > 0 FROM tide.pipeline p WHERE p.name = link.pipeline), false) $$;
+
 /*
- * Ends a link.  The relay first drops the slot at the other region; with force
+ * Ends a link.  The relay first drops the slots at the other region; with force
  * the link is forgotten at once, and a slot there stays (the doctor finds it).
  */
 CREATE FUNCTION tide.link_remove(region text, force boolean DEFAULT false) RETURNS void
@@ -203,13 +215,20 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	link tide.link := tide._link(region);
-	begun boolean := (SELECT p.epoch > 0 FROM tide.pipeline p WHERE p.name = 'link:' || link.region);
 BEGIN
-	IF force OR NOT coalesce(begun, false) THEN
-		PERFORM tide._link_forget(link);
-	ELSE
-		UPDATE tide.link l SET removing = true WHERE l.id = link.id RETURNING l.* INTO link;
+	IF force THEN
+		PERFORM tide._link_forget(l) FROM tide.link l WHERE l.region = link.region;
+		RETURN;
+	END IF;
+	UPDATE tide.link l SET removing = true WHERE l.id = link.id RETURNING l.* INTO link;
+	PERFORM tide._lanes_make();
+	/* The other lane first: as long as one is left, the link is seen. */
+	IF EXISTS (SELECT FROM tide.link l WHERE l.region = link.region AND l.lane <> 'main') THEN
+		PERFORM tide._link_configure(link, false);
+	ELSIF tide._link_begun(link) THEN
 		PERFORM tide._link_configure(link, true);
+	ELSE
+		PERFORM tide._link_forget(link);
 	END IF;
 END;
 $$;
@@ -226,7 +245,7 @@ BEGIN
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  HINT = 'SELECT tide.link_add(...) takes that back.';
 	END IF;
-	PERFORM tide._pipeline_switch('link:' || link.region, false);
+	PERFORM tide._pipeline_switch(l.pipeline, false) FROM tide.link l WHERE l.region = link.region AND NOT l.removing;
 END;
 $$;
 
@@ -237,7 +256,7 @@ AS $$
 DECLARE
 	link tide.link := tide._link(region);
 BEGIN
-	PERFORM tide._pipeline_switch('link:' || link.region, true);
+	PERFORM tide._pipeline_switch(l.pipeline, true) FROM tide.link l WHERE l.region = link.region;
 END;
 $$;
 
@@ -260,7 +279,8 @@ BEGIN
 	DELETE FROM tide.parked_change c WHERE c.link_id = link.id;
 	GET DIAGNOSTICS dropped = ROW_COUNT;
 	UPDATE tide.link l SET phase = 'new', resyncs = l.resyncs + 1, last_resync = reason WHERE l.id = link.id;
-	RAISE LOG 'pg_tide: the rows of region "%" are to be copied again: %', link.region, reason
+	RAISE LOG 'pg_tide: the rows of region "%"% are to be copied again: %', link.region,
+		CASE link.lane WHEN 'main' THEN '' ELSE format(' (%s lane)', link.lane) END, reason
 		USING DETAIL = format('%s parked changes are part of that.', dropped);
 END;
 $$;
@@ -272,10 +292,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	link tide.link := tide._link(region);
-	pipe tide.pipeline := tide._pipeline('link:' || link.region);
 BEGIN
-	PERFORM tide._position_reset(pipe.id);
-	PERFORM tide._link_reset(link, format('asked for by %s', session_user));
+	FOR link IN SELECT l.* FROM tide.link l WHERE l.region = link.region ORDER BY l.id
+	LOOP
+		PERFORM tide._position_reset((tide._pipeline(link.pipeline)).id);
+		PERFORM tide._link_reset(link, format('asked for by %s', session_user));
+	END LOOP;
 END;
 $$;
 
@@ -332,7 +354,7 @@ $$;
 CREATE FUNCTION tide.relay_link(pipeline text, epoch bigint)
 RETURNS TABLE (link_id int, region text, conninfo text, transport text, slot text, copy boolean, phase text,
 			   removing boolean, "position" pg_lsn, system_id bigint, timeline int, options jsonb,
-			   commit_end pg_lsn, commit_us bigint)
+			   commit_end pg_lsn, commit_us bigint, lanes text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -340,28 +362,31 @@ DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 BEGIN
 	IF NOT link.removing THEN
-		PERFORM tide._link_origins(link.region);
+		PERFORM tide._link_origins(link);
 	END IF;
 	RETURN QUERY
 		SELECT link.id, link.region, r.conninfo, link.transport, link.slot::text, link.copy, link.phase, link.removing,
 			p.position, p.system_id, p.timeline, link.options, p.commit_end,
-			(extract(epoch FROM p.commit_at) * 1000000)::bigint
+			(extract(epoch FROM p.commit_at) * 1000000)::bigint, array_to_string(tide._lanes_of(link), ',')
 		FROM tide.region r LEFT JOIN tide.link_progress p ON p.link_id = link.id
 		WHERE r.name = link.region;
 END;
 $$;
 
-CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint)
+/* published: what the origin's rows_lanes() answered, if it was asked; see _link_published(). */
+CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint, published jsonb DEFAULT NULL)
 RETURNS TABLE (schema_name text, table_name text, state text, copied_lsn pg_lsn)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
+	lanes text[] := tide._lanes_of(link);
 BEGIN
-	PERFORM tide._link_tables_clean(), tide._link_tables_add(link);
+	PERFORM tide._link_tables_clean(), tide._link_tables_add(link), tide._link_published(link, published);
 	RETURN QUERY
-		SELECT t.schema_name::text, t.table_name::text, t.state, t.copied_lsn
+		SELECT t.schema_name::text, t.table_name::text,
+			CASE WHEN t.origin_lane = ANY (lanes) OR t.origin_lane IS NULL AND published IS NULL THEN t.state ELSE 'elsewhere' END, t.copied_lsn
 		FROM tide.link_table t WHERE t.link_id = link.id
 		ORDER BY 1, 2;
 END;
@@ -420,7 +445,10 @@ BEGIN
 		RAISE EXCEPTION 'the link from region "%" is wanted again', link.region
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin anew.';
 	END IF;
-	PERFORM tide._link_forget(link);
+	PERFORM tide._link_forget(link), tide._lanes_make();
+	IF link.lane <> 'main' THEN
+		PERFORM tide._link_configure(l, true) FROM tide.link l WHERE l.region = link.region AND l.lane = 'main' AND l.removing;
+	END IF;
 END;
 $$;
 
@@ -433,8 +461,8 @@ AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 BEGIN
-	/* Not in the statement below: changes of state are told to every backend. */
-	IF EXISTS (SELECT FROM tide.link_table t
+	/* Not in the statement below: changes of state are told to every backend.  Of two lanes only relay_link_takes() may. */
+	IF NOT EXISTS (SELECT FROM tide.link l WHERE l.region = link.region AND l.id <> link.id) AND EXISTS (SELECT FROM tide.link_table t
 			   WHERE t.link_id = link.id AND t.schema_name = relay_link_copying.schema_name
 				   AND t.table_name = relay_link_copying.table_name AND t.state = 'wanted')
 	THEN
@@ -462,7 +490,7 @@ GRANT EXECUTE ON FUNCTION
 	TO tide_admin;
 GRANT EXECUTE ON FUNCTION
 	tide.relay_link(text, bigint),
-	tide.relay_link_tables(text, bigint),
+	tide.relay_link_tables(text, bigint, jsonb),
 	tide.relay_link_begin(text, bigint, pg_lsn, bigint, int),
 	tide.relay_link_phase(text, bigint, text),
 	tide.relay_link_resync(text, bigint, text),

@@ -34,7 +34,9 @@ BEGIN
 		bytes_done = copy_end.bytes_done,
 		finished_at = clock_timestamp()
 		FROM tide.link l, tide.pipeline p
-		WHERE p.id = pipe_id AND l.region = p.target AND t.link_id = l.id
+		WHERE p.id = pipe_id AND l.pipeline = p.name AND t.link_id = l.id
+			/* Of two lanes one takes a table from the other: see relay_link_takes(). */
+			AND (t.state = 'copying' OR NOT EXISTS (SELECT FROM tide.link o WHERE o.region = l.region AND o.id <> l.id))
 			AND t.schema_name = copy_end.schema_name::name AND t.table_name = copy_end.table_name::name;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'table "%.%" is not of this link', schema_name, table_name

@@ -27,7 +27,8 @@ AS $$
 BEGIN
 	in_recovery := pg_is_in_recovery();
 	IF NOT in_recovery AND EXISTS (SELECT FROM tide.local_region)
-		AND (SELECT count(*) < 2 FROM pg_publication p WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
+		AND (SELECT count(*) < 4 FROM pg_publication p
+			 WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert'))
 	THEN
 		PERFORM tide._publications_make();
 	END IF;

@@ -13,48 +13,17 @@ SET search_path = pg_catalog, pg_temp
 SET intervalstyle = postgres
 AS $$ SELECT jsonb_strip_nulls(to_jsonb(class) - '{name,options,created_at}'::text[]) $$;
 
-/*
- * For regions that take rows from here: classes by name, each with its tables, and since when their
- * changes can be had.
- */
+/* For regions that take rows from here: classes by name, each with its tables. */
 CREATE FUNCTION tide.rows_classes() RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT coalesce(jsonb_object_agg(c.name, jsonb_build_object('facts', tide._class_facts(c), 'tables', t.names, 'since', t.since)), '{}')
+	SELECT coalesce(jsonb_object_agg(c.name, jsonb_build_object('facts', tide._class_facts(c), 'tables', t.names)), '{}')
 	FROM tide.class c
-		CROSS JOIN LATERAL (SELECT coalesce(jsonb_agg(n.name ORDER BY n.name), '[]'),
-								coalesce(jsonb_object_agg(n.name, r.published_at) FILTER (WHERE r.published_at <= tide._wal_end()), '{}')
-							FROM tide.replicated_table r JOIN pg_class t ON t.oid = r.relid
-								JOIN pg_namespace s ON s.oid = t.relnamespace
-								CROSS JOIN LATERAL (SELECT format('%I.%I', s.nspname, t.relname)) n (name)
-							WHERE r.class = c.name) t (names, since)
-$$;
-
-/*
- * Tables that the origin took off and published again after they were copied here: what was written
- * there in between never came, so they are copied again.
- */
-CREATE FUNCTION tide._link_tables_again(link tide.link, classes jsonb) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	found record;
-BEGIN
-	FOR found IN
-		SELECT t.* FROM tide.link_table t
-			JOIN (SELECT s.key AS name, s.value::pg_lsn AS since
-				  FROM jsonb_each(classes) c, jsonb_each_text(c.value -> 'since') s) o
-				ON o.name = format('%I.%I', t.schema_name, t.table_name)
-		WHERE t.link_id = link.id AND t.state = 'copied' AND t.copied_lsn < o.since AND link.copy
-	LOOP
-		UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL, rows_done = 0, bytes_done = 0, finished_at = NULL
-			WHERE (t.link_id, t.schema_name, t.table_name) = (link.id, found.schema_name, found.table_name);
-		RAISE LOG 'pg_tide: table "%.%" is copied again from region "%", which had not published it for a while',
-			found.schema_name, found.table_name, link.region;
-	END LOOP;
-END;
+		CROSS JOIN LATERAL (SELECT coalesce(jsonb_agg(format('%I.%I', n.nspname, r.relname) ORDER BY n.nspname, r.relname), '[]')
+							FROM tide.replicated_table t JOIN pg_class r ON r.oid = t.relid
+								JOIN pg_namespace n ON n.oid = r.relnamespace
+							WHERE t.class = c.name) t (names)
 $$;
 
 /* What stays in a region need not be declared in another. */
@@ -114,7 +83,6 @@ BEGIN
 			ON CONFLICT ON CONSTRAINT link_classes_pkey DO UPDATE
 				SET classes = excluded.classes, changed_at = clock_timestamp();
 	END IF;
-	PERFORM tide._link_tables_again(link, classes);
 	RETURN (SELECT string_agg(format('class "%s": %s', d.class, d.difference), '; ')
 			FROM tide._classes_compare(link.region, classes) d);
 END;

@@ -45,6 +45,8 @@ typedef struct TideTarget TideTarget;
 
 /* ---- apply_link.c: the link, its owner, its progress ---- */
 
+#define TIDE_LINK_PREFIX "link:" /* of the names of links' pipelines; region and lane follow */
+
 typedef struct TideApplyLink
 {
 	char *pipeline;

@@ -197,7 +197,7 @@ column_int(HeapTuple row, TupleDesc desc, int column)
 
 /* Fills current from the row of a query with the columns below; false if there is none. */
 #define LINK_COLUMNS "p.name, p.id, l.id, l.region, l.copy"
-#define LINK_TABLES "tide.pipeline p JOIN tide.link l ON l.region = p.target"
+#define LINK_TABLES "tide.pipeline p JOIN tide.link l ON l.pipeline = p.name"
 
 static bool
 load_link(const char *sql, Oid arg_type, Datum arg)

@@ -6,7 +6,7 @@
  * that until something changes.  Does not own: values (apply_types.c), writing
  * (apply_target.c, apply_row.c).
  *
- * A map is remembered per backend under the origin's number and the fingerprint
+ * A map is remembered per backend under the origin's number, the link's and the fingerprint
  * of the relation's record; the record itself is kept, too, so that two shapes
  * with the same fingerprint can't be taken for each other.  It is forgotten when
  * the table, tide.replicated_table or tide.link_table changes (the last two have
@@ -46,7 +46,7 @@
 typedef struct MapKey
 {
 	uint32 sender;
-	uint32 unused; /* no padding: the key is hashed as bytes */
+	int32 link; /* a lane has its own copies; and no padding: the key is hashed as bytes */
 	uint64 fingerprint;
 } MapKey;
 
@@ -415,7 +415,8 @@ make_map(TideApply *apply, TideCursor record, const TideRelation *relation)
 static MapEntry *
 find_entry(const TideApply *apply, uint64 fingerprint)
 {
-	MapKey key = {.sender = apply->link->sender, .fingerprint = fingerprint};
+	MapKey key = {
+		.sender = apply->link->sender, .link = apply->link->id, .fingerprint = fingerprint};
 	MapEntry *entry;
 	bool found;
 

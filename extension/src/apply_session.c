@@ -223,7 +223,9 @@ tide_session_begin(const TideApplyLink *link)
 {
 	char name[ORIGIN_NAME];
 
-	snprintf(name, sizeof(name), "tide_%u_%s", MyDatabaseId, link->region);
+	/* Each lane has one: tide._link_origins() names them so. */
+	snprintf(name, sizeof(name), "tide_%u_%s", MyDatabaseId,
+			 link->pipeline + strlen(TIDE_LINK_PREFIX));
 	if (!take_origin(name))
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("another session is applying rows of region \"%s\"", link->region),

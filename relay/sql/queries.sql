@@ -138,9 +138,9 @@ SELECT pg_catalog.jsonb_build_object(
                                                  WHEN 'copying' THEN least(t.rows_done, w.weight)
                                                  ELSE 0 END)
                               / pg_catalog.sum(w.weight), 4)) END) AS progress
-                  FROM tide.link k JOIN tide.link_table t ON t.link_id = k.id,
+                  FROM tide._link_tables t,
                       LATERAL (SELECT greatest(t.rows_total, t.rows_done, 1) AS weight) w
-                  WHERE k.region = l.region) c),
+                  WHERE t.region = l.region) c),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
                          'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
@@ -273,7 +273,8 @@ SELECT pg_catalog.jsonb_build_object(
                                                pg_catalog.pg_publication_rel r
                                            WHERE r.prpubid = u.oid AND r.prrelid = c.oid
                                                AND u.pubname IN ('tide_global',
-                                                                 'tide_global_insert')),
+                                                                 'tide_global_insert', 'tide_low',
+                                                                 'tide_low_insert')),
                           'columns', (SELECT pg_catalog.jsonb_object_agg(
                                           a.attname, pg_catalog.jsonb_build_object(
                                               'type', pg_catalog.format_type(a.atttypid, NULL),
@@ -295,11 +296,14 @@ SELECT pg_catalog.jsonb_build_object(
                            ORDER BY r.name), '[]')
                 FROM tide.region r),
     'links', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l) ORDER BY l.region), '[]')
-              FROM tide.link l),
+              FROM tide.link l WHERE l.lane = 'main'),
+    'lanes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l)
+                                                   ORDER BY l.region, l.lane DESC), '[]')
+              FROM tide.link l WHERE NOT l.removing OR l.lane = 'main'),
     'link_tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                                'region', l.region, 'phase', l.phase, 'schema', t.schema_name,
                                'table', t.table_name)), '[]')
-                    FROM tide.link l JOIN tide.link_table t ON t.link_id = l.id
+                    FROM tide.links l JOIN tide._link_tables t ON t.region = l.region
                     WHERE l.copy AND t.state <> 'copied'),
     'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
     'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
@@ -310,7 +314,8 @@ SELECT pg_catalog.jsonb_build_object(
                                     'delete', p.pubdelete, 'truncate', p.pubtruncate,
                                     'via_root', p.pubviaroot)), '{}')
                      FROM pg_catalog.pg_publication p
-                     WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
+                     WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low',
+                                         'tide_low_insert'))
 )::text;
 
 -- How what that region declares differs from what this one does; tables are link.tables' to compare.
@@ -361,12 +366,18 @@ SELECT tide.apply_flushed($1::text, $2::bigint);
 
 -- name: relay_link
 SELECT link_id, region, conninfo, transport, slot, copy, phase, removing, "position", system_id,
-       timeline, options, commit_end, commit_us
+       timeline, options, commit_end, commit_us, lanes
 FROM tide.relay_link($1::text, $2::bigint);
 
 -- name: relay_link_tables
 SELECT schema_name, table_name, state, copied_lsn
-FROM tide.relay_link_tables($1::text, $2::bigint);
+FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb);
+
+-- name: relay_link_takes
+SELECT tide.relay_link_takes($1::text, $2::bigint, $3::text, $4::text);
+
+-- name: relay_link_hold
+SELECT tide.relay_link_hold($1::text, $2::bigint);
 
 -- name: relay_link_begin
 SELECT tide.relay_link_begin($1::text, $2::bigint, $3::pg_lsn, $4::bigint, $5::int);
@@ -403,6 +414,11 @@ FROM tide.rows_identify();
 SELECT schema_name, table_name, insert_only, columns, types, format, copy_sql, rows_estimate, bytes
 FROM tide.rows_tables();
 
+-- As one document: our database reads it.
+-- name: rows_lanes
+SELECT pg_catalog.jsonb_build_object('tables', tables, 'wal_end', wal_end)::text
+FROM tide.rows_lanes();
+
 -- name: rows_slot
 SELECT active, plugin, wal_status, confirmed, restart, retained_bytes, safe_bytes
 FROM tide.rows_slot($1::text);
@@ -416,10 +432,12 @@ SELECT tide.relay_link_classes($1::text, $2::bigint, $3::jsonb);
 -- name: rows_heartbeat
 SELECT tide.rows_heartbeat();
 
--- Those of ours that exist.
+-- Those of ours that exist, of these lanes.
 -- name: rows_publications
 SELECT pg_catalog.string_agg(p.pubname, ',' ORDER BY p.pubname)
-FROM pg_catalog.pg_publication p WHERE p.pubname IN ('tide_global', 'tide_global_insert');
+FROM pg_catalog.pg_publication p
+WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert')
+    AND tide._publication_lane(p.pubname) = ANY (pg_catalog.string_to_array($1::text, ','));
 
 -- Ends a walsender of ours that has not heard of its relay: others say something every second.
 -- name: rows_slot_free

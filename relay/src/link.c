@@ -119,6 +119,7 @@ clear_spec(TideLinkSpec *spec)
 	free(spec->transport);
 	free(spec->slot);
 	free(spec->phase);
+	free(spec->lanes);
 	json_decref(spec->options);
 	memset(spec, 0, sizeof(*spec));
 }
@@ -159,6 +160,7 @@ read_spec(TideLink *link, TideError *err)
 	spec->options = json_loads(PQgetisnull(res, 0, 11) ? "{}" : PQgetvalue(res, 0, 11), 0, NULL);
 	spec->commit_end = PQgetisnull(res, 0, 12) ? 0 : tide_pg_lsn(res, 0, 12);
 	spec->commit_us = PQgetisnull(res, 0, 13) ? 0 : tide_pg_int64(res, 0, 13);
+	spec->lanes = copy_text(res, 14);
 	PQclear(res);
 	return true;
 }
@@ -326,7 +328,8 @@ find_position(TideLink *link, TideError *err)
 		if (!resync(link, gap, err))
 			return false;
 	}
-	return tide_link_control(link, err) && begin(link, err);
+	/* What is published has to be known as of before the snapshot that is copied from. */
+	return tide_link_look(link, NULL, err) && begin(link, err);
 }
 
 static bool

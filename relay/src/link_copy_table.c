@@ -256,6 +256,9 @@ begin_table(Flow *flow, TideError *err)
 	bool merge;
 
 	name_table(flow, epoch, values);
+	/* By itself, before: what the other lane has brought must be seen. */
+	if (!tide_pg_exec(flow->copier->here, tide_q_relay_link_takes, 4, values, NULL, err))
+		return false;
 	tide_lsn_format(flow->copier->position, lsn);
 	values[4] = lsn;
 	values[5] = flow->table->columns;

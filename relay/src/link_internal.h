@@ -96,6 +96,7 @@ typedef struct TideLinkSpec
 	json_t *options;
 	uint64_t commit_end; /* of the last transaction taken, where it ended; 0: none */
 	int64_t commit_us;	 /* when it committed */
+	char *lanes;		 /* that come by this pipeline, comma-separated: "main", "low" or both */
 } TideLinkSpec;
 
 /* tide.rows_identify() at the origin */
@@ -195,6 +196,12 @@ extern TideTable *tide_tables_find(const TideTableList *list, const char *schema
 extern size_t
 tide_tables_to_copy(const TideLink *link, const TideTableList *here, TideTableList *there);
 
+/*
+ * Asks the origin what it publishes by which lane, and tells our database, waiting.  here: may be
+ * NULL; else the tables as they then are here.
+ */
+extern bool tide_link_look(TideLink *link, TideTableList **here, TideError *err);
+
 /* Asks both sides, waiting.  *there: what is to be copied (may be empty). */
 extern bool tide_link_tables(TideLink *link, TideTableList **there, TideError *err);
 
@@ -209,6 +216,9 @@ extern int tide_link_watch_poll(const TideLinkWatch *watch, struct pollfd *fds);
 
 /* Takes answers, asks what is due.  Never waits. */
 extern bool tide_link_watch_turn(TideLinkWatch *watch, TideError *err);
+
+/* Is the lane to wait for more important ones? */
+extern bool tide_link_watch_held(const TideLinkWatch *watch);
 
 /* Is there a table to be copied? */
 extern bool tide_link_watch_wanted(const TideLinkWatch *watch);

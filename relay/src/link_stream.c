@@ -5,7 +5,7 @@
  * Owns: the one loop.  It polls everything at once and never waits for
  * anything in particular: while a frame is being applied the next one is
  * collected, whoever has to be answered is, and a slow apply slows nobody but
- * the frames behind it.
+ * the frames behind it.  A lane that is held back is a slow apply: nothing is fed to it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -112,6 +112,9 @@ feed_apply(Loop *loop, TideError *err)
 
 	if (tide_apply_busy(link->apply))
 		return true;
+	/* What is being applied holds locks: a transaction that has begun is brought to its end. */
+	if (tide_link_watch_held(link->watch) && !tide_apply_in_transaction(link->apply))
+		return ask_flushed(loop, err);
 	if (!link->transport->next(link->source, &frame, &have, err))
 		return false;
 	if (have)

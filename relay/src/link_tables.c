@@ -95,7 +95,9 @@ tide_tables_here(const PGresult *res)
 
 		table->schema = tide_strdup(PQgetvalue(res, row, 0));
 		table->name = tide_strdup(PQgetvalue(res, row, 1));
-		table->wanted = strcmp(PQgetvalue(res, row, 2), "copied") != 0;
+		/* The rest is copied, or comes by the other lane. */
+		table->wanted = strcmp(PQgetvalue(res, row, 2), "wanted") == 0 ||
+						strcmp(PQgetvalue(res, row, 2), "copying") == 0;
 	}
 	return list;
 }
@@ -133,22 +135,43 @@ tide_tables_to_copy(const TideLink *link, const TideTableList *here, TideTableLi
 }
 
 bool
+tide_link_look(TideLink *link, TideTableList **here, TideError *err)
+{
+	const char *values[3];
+	PGresult *lanes;
+	PGresult *res;
+	bool ok;
+
+	if (!tide_link_control(link, err))
+		return false;
+	if (!tide_pg_exec(link->control, tide_q_rows_lanes, 0, NULL, &lanes, err))
+		return tide_link_at_origin(link, err);
+	values[2] = PQgetvalue(lanes, 0, 0);
+	ok = tide_link_exec(link, link->reports, tide_q_relay_link_tables, 3, values, &res, err);
+	PQclear(lanes);
+	if (!ok)
+		return false;
+	if (here != NULL)
+		*here = tide_tables_here(res);
+	PQclear(res);
+	return true;
+}
+
+bool
 tide_link_tables(TideLink *link, TideTableList **there, TideError *err)
 {
-	const char *values[2];
 	PGresult *res;
 	TideTableList *here;
 
 	*there = NULL;
-	if (!tide_link_control(link, err))
+	if (!tide_link_look(link, &here, err))
 		return false;
 	if (!tide_pg_exec(link->control, tide_q_rows_tables, 0, NULL, &res, err))
+	{
+		tide_tables_free(here);
 		return tide_link_at_origin(link, err);
+	}
 	*there = tide_tables_there(res);
-	PQclear(res);
-	if (!tide_link_exec(link, link->reports, tide_q_relay_link_tables, 2, values, &res, err))
-		return false;
-	here = tide_tables_here(res);
 	PQclear(res);
 	(void) tide_tables_to_copy(link, here, *there);
 	tide_tables_free(here);

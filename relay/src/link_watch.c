@@ -19,6 +19,7 @@
 #include "queries.h"
 
 #define HEARTBEAT_MS 1000
+#define HOLD_MS 500
 #define TABLES_MS 2000
 #define SLOT_MS 5000
 #define CLASSES_MS 3000
@@ -31,6 +32,7 @@ typedef enum Question
 {
 	NONE,
 	HEARTBEAT,
+	LANES,
 	TABLES,
 	SLOT,
 	CLASSES
@@ -41,6 +43,7 @@ typedef enum QuestionHere
 {
 	NONE_HERE,
 	TABLES_HERE,
+	HOLD_HERE,
 	CLASSES_HERE
 } QuestionHere;
 
@@ -58,12 +61,17 @@ struct TideLinkWatch
 	QuestionHere asked_here; /* under way on reports */
 
 	long long heartbeat_at; /* when each is due */
+	long long lanes_at;
 	long long tables_at;
+	long long hold_at;
 	long long slot_at;
 	long long classes_at;
 	long long control_at;
 	long long away_ms; /* pause before the next look for an origin that is away */
 
+	char *lanes;		 /* what the origin's rows_lanes answered; NULL: nothing new */
+	bool slot_in_danger; /* it has little room left at the origin */
+	bool held;			 /* for more important lanes */
 	TideTableList *here; /* the last answer; NULL: none, or used */
 	bool ask_tables;	 /* something here is wanted: ask the origin */
 	bool wanted;
@@ -88,7 +96,7 @@ tide_link_watch_new(TideLink *link)
 	watch->heartbeat_at = watch->slot_at = watch->classes_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
-	watch->tables_at = now + TABLES_MS;
+	watch->tables_at = watch->lanes_at = now + TABLES_MS;
 	return watch;
 }
 
@@ -100,6 +108,7 @@ tide_link_watch_free(TideLinkWatch *watch)
 	tide_tables_free(watch->here);
 	free(watch->classes);
 	free(watch->differences);
+	free(watch->lanes);
 	free(watch);
 }
 
@@ -107,6 +116,13 @@ bool
 tide_link_watch_wanted(const TideLinkWatch *watch)
 {
 	return watch->wanted;
+}
+
+/* A slot that loses its WAL costs a copy of everything: worse than any lateness. */
+bool
+tide_link_watch_held(const TideLinkWatch *watch)
+{
+	return watch->held && !watch->slot_in_danger;
 }
 
 static int
@@ -194,7 +210,7 @@ measure_lag(TideLinkWatch *watch)
 /* ---- our own database: is anything wanted, and do we declare what the origin does? ---- */
 
 static bool
-ask_here(TideLinkWatch *watch, QuestionHere question, const char *sql, const char *third,
+ask_here(TideLinkWatch *watch, QuestionHere question, const char *sql, int n, const char *third,
 		 TideError *err)
 {
 	TidePipeline *pipeline = watch->link->pipeline;
@@ -203,21 +219,35 @@ ask_here(TideLinkWatch *watch, QuestionHere question, const char *sql, const cha
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
 	watch->asked_here = question;
-	return tide_pg_send(watch->link->reports, sql, third != NULL ? 3 : 2, values, NULL, NULL, err);
+	return tide_pg_send(watch->link->reports, sql, n, values, NULL, NULL, err);
+}
+
+/* Gives up an answer of the origin that is passed on. */
+static void
+forget(char **answer)
+{
+	free(*answer);
+	*answer = NULL;
 }
 
 static bool
 ask_what_is_due(TideLinkWatch *watch, TideError *err)
 {
-	bool ok;
+	long long now = tide_monotonic_ms();
+	bool ok = true;
 
-	if (tide_monotonic_ms() >= watch->tables_at)
-		return ask_here(watch, TABLES_HERE, tide_q_relay_link_tables, NULL, err);
-	if (watch->classes == NULL)
-		return true;
-	ok = ask_here(watch, CLASSES_HERE, tide_q_relay_link_classes, watch->classes, err);
-	free(watch->classes);
-	watch->classes = NULL;
+	if (now >= watch->tables_at)
+	{
+		ok = ask_here(watch, TABLES_HERE, tide_q_relay_link_tables, 3, watch->lanes, err);
+		forget(&watch->lanes);
+	}
+	else if (now >= watch->hold_at)
+		ok = ask_here(watch, HOLD_HERE, tide_q_relay_link_hold, 2, NULL, err);
+	else if (watch->classes != NULL)
+	{
+		ok = ask_here(watch, CLASSES_HERE, tide_q_relay_link_classes, 3, watch->classes, err);
+		forget(&watch->classes);
+	}
 	return ok;
 }
 
@@ -251,6 +281,39 @@ heard_differences(TideLinkWatch *watch, const PGresult *res)
 	watch->differences = found != NULL ? tide_strdup(found) : NULL;
 }
 
+static void
+heard_hold(TideLinkWatch *watch, const PGresult *res)
+{
+	bool held = !PQgetisnull(res, 0, 0);
+
+	if (held != watch->held)
+		tide_log(TIDE_LOG_INFO, held ? "held back: %s" : "goes on%s",
+				 held ? PQgetvalue(res, 0, 0) : "");
+	watch->held = held;
+	tide_gauge(&watch->link->pipeline->metrics, TIDE_G_HELD, tide_link_watch_held(watch));
+	watch->hold_at = tide_monotonic_ms() + HOLD_MS;
+}
+
+static void
+heard_here(TideLinkWatch *watch, const PGresult *res)
+{
+	switch (watch->asked_here)
+	{
+		case TABLES_HERE:
+			heard_tables(watch, res);
+			break;
+		case HOLD_HERE:
+			heard_hold(watch, res);
+			break;
+		case CLASSES_HERE:
+			heard_differences(watch, res);
+			break;
+		case NONE_HERE:
+			break;
+	}
+	watch->asked_here = NONE_HERE;
+}
+
 static bool
 turn_here(TideLinkWatch *watch, TideError *err)
 {
@@ -260,11 +323,7 @@ turn_here(TideLinkWatch *watch, TideError *err)
 		return ask_what_is_due(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
-		if (watch->asked_here == TABLES_HERE)
-			heard_tables(watch, res);
-		else
-			heard_differences(watch, res);
-		watch->asked_here = NONE_HERE;
+		heard_here(watch, res);
 		PQclear(res);
 		return true;
 	}
@@ -290,6 +349,12 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->heartbeat_at = now + HEARTBEAT_MS;
 		return tide_pg_send(link->control, tide_q_rows_heartbeat, 0, NULL, NULL, NULL, err);
 	}
+	if (now >= watch->lanes_at)
+	{
+		watch->asked = LANES;
+		watch->lanes_at = now + TABLES_MS;
+		return tide_pg_send(link->control, tide_q_rows_lanes, 0, NULL, NULL, NULL, err);
+	}
 	if (watch->ask_tables)
 	{
 		watch->asked = TABLES;
@@ -302,13 +367,25 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->slot_at = now + SLOT_MS;
 		return tide_pg_send(link->control, tide_q_rows_slot, 1, slot, NULL, NULL, err);
 	}
-	if (now >= watch->classes_at)
+	/* Once is enough: a low lane has the same origin. */
+	if (now >= watch->classes_at && strstr(link->spec.lanes, "main") != NULL)
 	{
 		watch->asked = CLASSES;
 		watch->classes_at = now + CLASSES_MS;
 		return tide_pg_send(link->control, tide_q_rows_classes, 0, NULL, NULL, NULL, err);
 	}
 	return true;
+}
+
+/* What may still be written before the slot loses its WAL; NULL where nothing limits it. */
+static void
+heard_slot(TideLinkWatch *watch, const PGresult *res)
+{
+	int64_t retained = tide_pg_int64(res, 0, 5);
+
+	watch->slot_in_danger = strcmp(PQgetvalue(res, 0, 2), "unreserved") == 0 ||
+							(!PQgetisnull(res, 0, 6) && tide_pg_int64(res, 0, 6) < retained);
+	tide_gauge(&watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED, retained);
 }
 
 static void
@@ -322,10 +399,14 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 		case HEARTBEAT:
 			note_beat(watch, tide_pg_lsn(res, 0, 0));
 			break;
+		case LANES:
+			free(watch->lanes);
+			watch->lanes = tide_strdup(PQgetvalue(res, 0, 0));
+			watch->tables_at = tide_monotonic_ms();
+			break;
 		case SLOT:
 			if (PQntuples(res) == 1)
-				tide_gauge(&watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED,
-						   tide_pg_int64(res, 0, 5));
+				heard_slot(watch, res);
 			break;
 		case TABLES:
 			there = tide_tables_there(res);
@@ -344,15 +425,19 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 	watch->asked = NONE;
 }
 
-/* An origin with an older extension can't tell what it declares; everything else goes on. */
+/* An origin with an older extension can't tell everything; rows go on coming all the same. */
 static bool
 is_not_known_there(TideLinkWatch *watch, TideError *err)
 {
-	if (watch->asked != CLASSES || strcmp(err->code, "42883") != 0)
+	long long *due = watch->asked == CLASSES ? &watch->classes_at
+					 : watch->asked == LANES ? &watch->lanes_at
+											 : NULL;
+
+	if (due == NULL || strcmp(err->code, "42883") != 0)
 		return false;
 	tide_error_clear(err);
 	watch->asked = NONE;
-	watch->classes_at = tide_monotonic_ms() + AWAY_MAX_MS;
+	*due = tide_monotonic_ms() + AWAY_MAX_MS;
 	return true;
 }
 

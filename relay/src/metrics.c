@@ -119,6 +119,8 @@ static const struct
 	 TIDE_G_CLASSES_DIFFER, UNIT_PLAIN, OF_ROWS},
 	{"copy_tables", "Tables that wait for their first copy or are in it.", TIDE_G_COPY_TABLES,
 	 UNIT_PLAIN, OF_ROWS},
+	{"link_held", "1 while a link is held back for more important ones.", TIDE_G_HELD, UNIT_PLAIN,
+	 OF_ROWS},
 };
 
 /* Those of tide.pipelines.  All are shown, so that no series comes and goes. */

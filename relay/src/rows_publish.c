@@ -343,10 +343,11 @@ find_published(Publisher *p, uint64_t *end, TideError *err)
 static bool
 find_publications(Publisher *p, char **publications, TideError *err)
 {
+	const char *lanes[1] = {"main,low"}; /* one stream for all regions has everything */
 	PGresult *res;
 
 	*publications = NULL;
-	if (!home_exec(p, tide_q_rows_publications, 0, NULL, &res, err))
+	if (!home_exec(p, tide_q_rows_publications, 1, lanes, &res, err))
 		return false;
 	if (!PQgetisnull(res, 0, 0))
 		*publications = tide_strdup(PQgetvalue(res, 0, 0));

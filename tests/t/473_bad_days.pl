@@ -131,7 +131,7 @@ sub test_mistakes
 	ok(defined $load->wait_arrivals('us', 'eu', 20), 'a table taken off by mistake: the others flow');
 	$mesh->add_table_at('eu', 'pgbench_accounts', 'load');
 	ok(defined $mesh->wait_copied('eu', 'us'), '... added again, it is copied');
-	my $since = $mesh->sql('eu', q{SELECT published_at FROM tide.replicated_table WHERE relid = 'pgbench_accounts'::regclass});
+	my $since = $mesh->sql('eu', q{SELECT published_since FROM tide.replicated_table WHERE relid = 'pgbench_accounts'::regclass});
 	ok(defined $mesh->wait_value('us', qq{SELECT coalesce(copied_lsn >= '$since', false) FROM tide.link_table WHERE table_name = 'pgbench_accounts'}, 't', 60),
 		'... and there, too: it lacks what was written here meanwhile');
 	flows('again');

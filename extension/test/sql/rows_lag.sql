@@ -40,7 +40,7 @@ SELECT tide._lag_note(:eu, '1 s'), tide._lag_note(:eu, '10 s');
 SELECT samples(:eu);
 SELECT class, objective, met_share, p50, p99, samples FROM tide.slo ORDER BY 1;
 -- a class's objective within a bucket: in proportion
-SELECT tide._lag_share_within('9 s'), tide._lag_share_within('10 s'), tide._lag_share_within('11 s'), tide._lag_share_within('1 ms'), tide._lag_share_within('0');
+SELECT tide._lag_share_within(ARRAY[:eu], '9 s'), tide._lag_share_within(ARRAY[:eu], '10 s'), tide._lag_share_within(ARRAY[:eu], '11 s'), tide._lag_share_within(ARRAY[:eu], '1 ms'), tide._lag_share_within(ARRAY[:eu], '0');
 -- an outage: the seconds without heartbeats count, late as they are
 UPDATE tide.lag_history SET last_at = clock_timestamp() - interval '61.5 seconds' WHERE link_id = :eu;
 SELECT tide._lag_note(:eu, '5 ms');

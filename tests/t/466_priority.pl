@@ -1,0 +1,177 @@
+# Priorities: a class with a low one travels by a lane of its own, is held back while a more important one is late, and goes on
+# later; a class moves from one lane to the other while it is written.  Nothing is lost.
+
+use strict;
+use warnings;
+
+use Test::More;
+
+use PgTide::Mesh;
+use PgTide::Test qw(wait_until);
+
+my $mesh = PgTide::Mesh->new;
+my @TABLES = qw(payment metric);
+
+# One row of tide.lanes at eu.
+sub lane
+{
+	my ($lane) = @_;
+	return $mesh->rows('eu', "SELECT * FROM tide.lanes WHERE lane = '$lane'")->[0] // {};
+}
+
+$mesh->sql_all(<<'END');
+CREATE TABLE payment (id int PRIMARY KEY, v text);
+CREATE TABLE metric (id int PRIMARY KEY, v text);
+END
+$mesh->class('money', slo => '2 seconds', priority => 90);
+$mesh->class('telemetry', slo => '1 hour', priority => 50);
+$mesh->add_table('payment', 'money');
+$mesh->add_table('metric', 'telemetry');
+$mesh->sql('us', q{INSERT INTO payment SELECT n, 'p' FROM generate_series(1, 200) n; INSERT INTO metric SELECT n, 'm' FROM generate_series(1, 200) n});
+$mesh->link('eu', 'us');
+$mesh->start_relays;
+ok(defined $mesh->wait_copied('eu', 'us'), 'one lane while no class is less important');
+is($mesh->sql('eu', 'SELECT count(*) FROM tide.lanes'), 1, '... and one slot');
+is($mesh->sql('us', q{SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'tide_link%'}), 1, '... at the origin');
+
+# ---- a class gets a lane of its own, while it is written ----
+
+sub writers
+{
+	my @writers = map { $mesh->node('us')->background_psql('postgres') } 1 .. 2;
+	$_->query_until(qr//, <<'END') for @writers;
+DO $$
+BEGIN
+	FOR n IN 1 .. 100000 LOOP
+		EXIT WHEN EXISTS (SELECT FROM payment WHERE id = -1);
+		UPDATE metric SET v = v || 'x' WHERE id = (random() * 200)::int AND length(v) < 1000;
+		DELETE FROM metric WHERE id = (random() * 2000)::int;
+		INSERT INTO metric VALUES ((random() * 2000)::int, 'new') ON CONFLICT DO NOTHING;
+		UPDATE payment SET v = n WHERE id = (random() * 200)::int;
+		COMMIT;
+		PERFORM pg_sleep(0.002);
+	END LOOP;
+END $$;
+\echo done
+END
+	return @writers;
+}
+
+sub stop_writers
+{
+	my (@writers) = @_;
+	$mesh->sql('us', q{INSERT INTO payment VALUES (-1, 'stop')});
+	$_->query_until(qr/done/, '') for @writers;
+	$_->quit for @writers;
+	$mesh->sql('us', 'DELETE FROM payment WHERE id = -1');
+	return;
+}
+
+# The destination can't apply while its tables are locked: the lanes fall behind by different lengths.
+sub move
+{
+	my ($what, $priority, $lanes) = @_;
+	my @writers = writers();
+	my $locker = $mesh->node('eu')->background_psql('postgres');
+	$locker->query_safe('BEGIN; LOCK TABLE payment');
+	my $said = $mesh->sql('us', qq{SELECT change FROM tide.class_alter('telemetry', '{"priority": $priority}', dry_run => true) WHERE object = 'table public.metric'});
+	like($said, qr/^travels in the \w+ lane, was in the \w+ lane: .* copy it again/, "$what: said before");
+	$mesh->sql($_, qq{SELECT tide.class_alter('telemetry', '{"priority": $priority}')}) for qw(us eu);
+	ok(defined $mesh->wait_value('us', q{SELECT count(*) >= 1000 FROM metric}, 't'), '... under load') if $priority < 50;
+	$locker->query_safe('COMMIT');
+	$locker->quit;
+	ok(defined $mesh->wait_value('eu', q{SELECT count(*) FROM tide.lanes WHERE state = 'streaming'}, $lanes), "... $lanes lane(s)");
+	ok(defined $mesh->wait_copied('eu', 'us'), '... copied');
+	stop_writers(@writers);
+	$mesh->settle_one('us', 'eu');
+	$mesh->same_tables('... and equal', \@TABLES);
+	return;
+}
+
+move('to a lane of its own', 10, 2);
+is_deeply([ map { $_->{classes} } lane('main'), lane('low') ], [ ['money'], ['telemetry'] ], 'each class in its lane');
+is($mesh->sql('us', q{SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'tide_link%' AND active}), 2, 'each lane has a slot');
+is($mesh->sql('eu', 'SELECT count(*) FROM tide.links'), 1, 'and a link is one row');
+is($mesh->sql('eu', q{SELECT string_agg(class || ' ' || paused, ', ' ORDER BY class) FROM tide.lag}), 'money false, telemetry false', 'lag by class');
+
+# ---- a flood in the low lane does not keep the other one ----
+
+$mesh->sql('eu', <<'END');
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.05); RETURN NEW; END $$;
+CREATE TRIGGER slow BEFORE INSERT ON metric FOR EACH ROW EXECUTE FUNCTION slow();
+ALTER TABLE metric ENABLE ALWAYS TRIGGER slow;
+END
+$mesh->node('us')->safe_psql('postgres', join '', map { "INSERT INTO metric VALUES ($_ + 10000, 'flood');\n" } 1 .. 600);
+$mesh->sql('us', q{UPDATE payment SET v = 'through' WHERE id = 1});
+ok(defined $mesh->wait_value('eu', 'SELECT v FROM payment WHERE id = 1', 'through', 10), 'the flood does not keep the important class');
+cmp_ok($mesh->sql('eu', 'SELECT count(*) FROM metric WHERE id > 10000'), '<', 600, '... while it is still being applied');
+
+# ---- the important class is late: the other lane waits ----
+
+my $locker = $mesh->node('eu')->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE payment');
+$mesh->sql('us', q{UPDATE payment SET v = 'held up' WHERE id = 2});
+ok(defined $mesh->wait_value('eu', q{SELECT held FROM tide.lanes WHERE lane = 'low'}, 't'), 'the low lane is held back');
+like(lane('low')->{reason}, qr/^class "money" from region "us-east" is [\d.]+ s late; its objective is 00:00:02$/, '... and says why');
+is($mesh->sql('eu', q{SELECT paused FROM tide.lag WHERE class = 'telemetry'}), 't', '... in tide.lag, too');
+is($mesh->sql('eu', 'SELECT paused_classes FROM tide.links'), '{telemetry}', '... and in tide.links');
+my $held_at;
+ok(defined wait_until(sub {
+	my $n = $mesh->sql('eu', 'SELECT count(*) FROM metric');
+	my $same = defined $held_at && $held_at == $n;
+	$held_at = $n;
+	select undef, undef, undef, 1;
+	return $same;
+}, 20, 'nothing to be applied'), '... nothing of it is applied');
+cmp_ok($held_at, '<', $mesh->sql('us', 'SELECT count(*) FROM metric'), '... although there is more');
+like(($mesh->relay('eu')->get('/metrics'))[1], qr/^pg_tide_link_held\{pipeline="link:us-east#low",direction="link"\} 1$/m, '... as the metric says');
+ok(!lane('main')->{held}, 'the important one is not');
+$locker->query_safe('COMMIT');
+$locker->quit;
+ok(defined $mesh->wait_value('eu', q{SELECT held FROM tide.lanes WHERE lane = 'low'}, 'f'), 'let go when the other is well');
+$mesh->sql('eu', 'ALTER TABLE metric DISABLE TRIGGER slow');
+$mesh->settle_one('us', 'eu');
+$mesh->same_tables('nothing is lost', \@TABLES);
+my @said = $mesh->relay('eu')->log_text =~ /held back: |goes on/g;
+is(scalar @said, 2, 'said once when it was held, once when it was let go') or diag("@said");
+
+# A more important link that is paused holds nobody.
+$locker = $mesh->node('eu')->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE payment');
+$mesh->sql('us', q{UPDATE payment SET v = 'again' WHERE id = 3});
+ok(defined $mesh->wait_value('eu', q{SELECT held FROM tide.lanes WHERE lane = 'low'}, 't'), 'held again');
+$mesh->sql('eu', q{SELECT tide._pipeline_switch('link:us-east', false)});
+ok(defined $mesh->wait_value('eu', q{SELECT held FROM tide.lanes WHERE lane = 'low'}, 'f'), 'a lane that is paused holds nobody');
+$mesh->sql('eu', q{SELECT tide.link_resume('us-east')});
+$locker->query_safe('COMMIT');
+$locker->quit;
+
+# ---- and back, by one side first: the tables go where their origin sends them ----
+
+move('back to the main lane', 50, 1);
+is($mesh->sql('us', q{SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'tide_link%'}), 1, 'the second slot is gone');
+$mesh->sql('us', q{SELECT tide.class_alter('telemetry', '{"priority": 10}')});
+$mesh->sql('us', q{UPDATE metric SET v = 'one side only'});
+$mesh->settle_one('us', 'eu');
+$mesh->same_tables('a class that is changed in one region only still arrives', \@TABLES);
+$mesh->sql('eu', q{SELECT tide.class_alter('telemetry', '{"priority": 20}')});
+$mesh->sql('us', q{SELECT tide.class_alter('telemetry', '{"priority": 60}'); DELETE FROM metric WHERE id < 1000; SELECT tide.class_alter('telemetry', '{"priority": 10}')});
+ok(defined $mesh->wait_value('eu', q{SELECT count(*) FROM tide.lanes WHERE state = 'streaming'}, 2), 'moved to and fro');
+ok(defined $mesh->wait_copied('eu', 'us'), '... copied');
+$mesh->settle_one('us', 'eu');
+$mesh->same_tables('... and equal', \@TABLES);
+
+# ---- a link's end is that of both lanes ----
+
+$mesh->sql('eu', q{SELECT tide.link_pause('us-east')});
+is($mesh->sql('eu', q{SELECT string_agg(state, ' ') FROM tide.lanes}), 'paused paused', 'both lanes pause');
+$mesh->sql('eu', q{SELECT tide.link_resume('us-east'), tide.link_resync('us-east')});
+ok(defined $mesh->wait_copied('eu', 'us'), 'both are copied again');
+$mesh->settle_one('us', 'eu');
+$mesh->same_tables('... and equal', \@TABLES);
+$mesh->unlink('eu', 'us');
+ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM tide.link', 0), 'a link is removed');
+is($mesh->sql('us', 'SELECT count(*) FROM pg_replication_slots'), 0, '... with its slots');
+is($mesh->sql('eu', q{SELECT count(*) FROM pg_replication_origin}), 0, '... and its origins');
+$mesh->stop;
+done_testing();

@@ -115,7 +115,7 @@ DECLARE
 	result tide.class;
 BEGIN
 	PERFORM tide._check_keys(what, options, jsonb_build_object(
-		'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
+		'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string', 'peer', 'string', 'wait', 'any',
 		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
 	IF NOT options ? 'scope' THEN
 		RAISE EXCEPTION 'option "scope" is missing for %', what
@@ -134,7 +134,9 @@ BEGIN
 	result.primary_region := options ->> 'primary';
 	result.home_column := CASE WHEN result.scope = 'home' THEN coalesce(options ->> 'home', 'home') END;
 	PERFORM tide._check_choice(what, 'conflict', result.conflict, '{lww}', '{region_priority,version_vector,first}');
-	PERFORM tide._check_choice(what, 'durability', result.durability, '{async}', '{sync}');
+	PERFORM tide._check_choice(what, 'durability', result.durability, '{async,sync}', '{}');
+	result.sync_peer := tide._read_sync_peer(what, options);
+	result.sync_wait := tide._read_sync_wait(what, options);
 	IF options ?| '{residency,regions}' THEN
 		RAISE EXCEPTION 'option "%" of % is not supported yet',
 			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions') LIMIT 1), what
@@ -189,6 +191,7 @@ BEGIN
 		INSERT INTO tide.class SELECT made.*;
 	END IF;
 	PERFORM tide._table_derive(t.relid, made) FROM tide.replicated_table t WHERE t.class = made.name;
+	PERFORM tide._durability_derive(made);
 	PERFORM tide._link_tables_clean();
 END;
 $$;
@@ -265,6 +268,7 @@ BEGIN
 				  HINT = 'Take each off first with SELECT tide.table_remove(''name'').';
 	END IF;
 	DELETE FROM tide.class c WHERE c.name = known.name;
+	PERFORM tide._durability_derive(NULL);
 END;
 $$;
 

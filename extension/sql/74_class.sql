@@ -206,14 +206,28 @@ AS $$
 		   ELSE 'anywhere' END
 $$;
 
+/* What its commits wait for, in words. */
+CREATE FUNCTION tide._class_waits(class tide.class) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN class.durability <> 'sync' THEN 'commits don''t wait'
+		   WHEN class.sync_wait IS NULL THEN format('commits wait for region "%s", as long as it takes', class.sync_peer)
+		   ELSE format('commits wait for region "%s", for at most %s ms', class.sync_peer,
+					   floor(extract(epoch FROM class.sync_wait) * 1000)) END
+$$;
+
 /* What would be different if the class became another: for itself, and for each of its tables. */
 CREATE FUNCTION tide._class_differences(old tide.class, new tide.class) RETURNS TABLE (object text, change text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT format('class %s', old.name), format('%s: %s, was %s', o.key, n.value, o.value)
-	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column}'::text[]) o
+	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column,durability,sync_peer,sync_wait}'::text[]) o
 		JOIN jsonb_each_text(to_jsonb(new)) n ON n.key = o.key AND n.value IS DISTINCT FROM o.value
+	UNION ALL
+	SELECT format('class %s', old.name), format('%s; was: %s', tide._class_waits(new), tide._class_waits(old))
+	WHERE tide._class_waits(new) <> tide._class_waits(old)
 	UNION ALL
 	SELECT format('table %s', t.relid),
 		CASE WHEN new.scope = 'regional' THEN 'is no longer published: other regions keep the rows they have, and get no more'

@@ -145,7 +145,7 @@ DECLARE
 	args text[] := '{}';
 	trig record;
 BEGIN
-	IF class.durability = 'sync' AND class.sync_peer <> tide._own_region() THEN
+	IF class.durability = 'sync' AND class.sync_peer <> tide.region_name() THEN
 		args := ARRAY[class.name, class.sync_peer, tide._standby(class.sync_peer),
 					  coalesce(floor(extract(epoch FROM class.sync_wait) * 1000)::int, -1)::text];
 	ELSIF class.name IS NULL OR NOT EXISTS (SELECT FROM tide._sync_classes()) THEN
@@ -179,7 +179,7 @@ AS $$
 BEGIN
 	PERFORM tide._table_make_durability(t.relid, c)
 		FROM tide.replicated_table t JOIN tide.class c ON c.name = t.class;
-	IF made.durability = 'sync' AND made.sync_peer <> tide._own_region()
+	IF made.durability = 'sync' AND made.sync_peer <> tide.region_name()
 		AND NOT tide._standby_listed(tide._standby(made.sync_peer))
 	THEN
 		RAISE WARNING 'tables of class "%" can''t be written until this server waits for region "%"', made.name, made.sync_peer

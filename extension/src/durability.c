@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -202,6 +203,31 @@ find_counts(const char *class)
 	return NULL;
 }
 
+/* Anybody may make a trigger of his own with the function; there is no room for what he might write into it. */
+static void
+check_known(const char *class)
+{
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(class)};
+	TideIdentity self;
+	bool known;
+
+	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT 1 FROM tide.class c WHERE c.name OPERATOR(pg_catalog.=) $1 AND"
+							  " c.durability OPERATOR(pg_catalog.=) 'sync'",
+							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "looking for class \"%s\" failed", class);
+	known = SPI_processed > 0;
+	SPI_finish();
+	tide_act_as_self(&self);
+	if (!known)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("there is no synchronous class \"%s\"", class),
+						errhint("Triggers of tide._durability_note() are pg_tide's own:"
+								" tide.table_add() makes them.")));
+}
+
 static SyncCounts *
 take_counts(const char *class)
 {
@@ -210,6 +236,7 @@ take_counts(const char *class)
 
 	if (counts != NULL)
 		return counts;
+	check_known(class);
 	SpinLockAcquire(&shared->mutex);
 	while (i < N_COUNTS - 1 && shared->counts[i].database != InvalidOid &&
 		   (shared->counts[i].database != MyDatabaseId ||

@@ -67,11 +67,13 @@ struct TideCapture
 	size_t rest_len;
 	uint64_t rest_end;
 	uint32_t rest_changes;
+	bool rest_sync;
 
 	/* Whole transactions, the rest above not among them. */
 	size_t whole_len; /* where the open transaction begins in the buffer */
 	uint32_t transactions;
 	uint32_t changes;
+	bool sync; /* the commit of one of them waits */
 
 	/* The transaction that the stream is in. */
 	TransactionState state;
@@ -80,6 +82,7 @@ struct TideCapture
 	bool begun;		/* has its 'B' in the buffer */
 	bool continued; /* an open frame has a part of it */
 	uint32_t open_changes;
+	bool open_sync;
 	Use *uses;
 	size_t n_uses;
 	size_t cap_uses;
@@ -267,7 +270,7 @@ take_truncate(TideCapture *capture, TideCursor *message)
 
 /*
  * A logical message.  Whoever may log in can write one with any content, so one
- * that is not a heartbeat is left out, not an error.
+ * that we do not know is left out, not an error.
  */
 static const char *
 take_logical(TideCapture *capture, TideCursor *message)
@@ -275,6 +278,7 @@ take_logical(TideCapture *capture, TideCursor *message)
 	PgMessage logical;
 	TideCursor content;
 	TideRecord record;
+	size_t len;
 
 	if (!tide_pg_message(message, &logical))
 		return fail(capture, "not as long as it says", 'M');
@@ -286,11 +290,20 @@ take_logical(TideCapture *capture, TideCursor *message)
 		memcmp(logical.prefix.data, TIDE_MESSAGE_PREFIX, logical.prefix.len) != 0)
 		return NULL;
 	tide_cursor_init(&content, logical.content, logical.len);
-	if (!tide_record_next(&content, &record) || content.at != content.end || record.type != 'H' ||
-		record.payload.end - record.payload.at != sizeof(int64_t))
+	if (!tide_record_next(&content, &record) || content.at != content.end)
 		return NULL;
-	ensure_begun(capture);
-	tide_buf_append(&capture->records, logical.content, logical.len);
+	len = (size_t) (record.payload.end - record.payload.at);
+	if (record.type == 'H' && len == sizeof(int64_t))
+	{
+		ensure_begun(capture);
+		tide_buf_append(&capture->records, logical.content, logical.len);
+	}
+	else if (record.type == 'Y' && len == 0)
+	{
+		/* Whatever else there is of it: the answer needs a frame. */
+		ensure_begun(capture);
+		capture->open_sync = true;
+	}
 	return NULL;
 }
 
@@ -309,6 +322,7 @@ take_begin(TideCapture *capture, TideCursor *message)
 	capture->begun = false;
 	capture->continued = false;
 	capture->open_changes = 0;
+	capture->open_sync = false;
 	capture->n_uses = 0;
 	return NULL;
 }
@@ -337,9 +351,11 @@ end_whole(TideCapture *capture)
 		capture->rest_len = out->len;
 		capture->rest_end = capture->position;
 		capture->rest_changes = capture->open_changes;
+		capture->rest_sync = capture->open_sync;
 	}
 	else
 	{
+		capture->sync = capture->sync || capture->open_sync;
 		capture->transactions++;
 		capture->changes += capture->open_changes;
 	}
@@ -592,12 +608,13 @@ describe_cut(const TideCapture *capture, Cut cut, TideFrameHeader *header)
 	switch (cut)
 	{
 		case CUT_REST:
-			header->flags = TIDE_FRAME_CONTINUES;
+			header->flags = TIDE_FRAME_CONTINUES | (capture->rest_sync ? TIDE_FRAME_SYNC : 0);
 			header->end = capture->rest_end;
 			header->n_transactions = 1;
 			header->n_changes = capture->rest_changes;
 			return capture->rest_len;
 		case CUT_WHOLE:
+			header->flags = capture->sync ? TIDE_FRAME_SYNC : 0;
 			header->end = capture->position;
 			header->n_transactions = capture->transactions;
 			header->n_changes = capture->changes;
@@ -631,6 +648,7 @@ drop_cut(TideCapture *capture, Cut cut, const TideBuf *kept)
 			capture->whole_len = 0;
 			capture->transactions = 0;
 			capture->changes = 0;
+			capture->sync = false;
 			break;
 		case CUT_OPEN:
 			drop_front(capture, capture->records.len);

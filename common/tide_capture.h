@@ -16,7 +16,10 @@
 
 #include "tide_frame.h"
 
-/* Prefix of the logical messages that are ours; the content is one record ('H'). */
+/*
+ * Prefix of the logical messages that are ours.  The content is one record: 'H', or 'Y' without a
+ * payload, which says that the transaction's commit waits for an answer (TIDE_FRAME_SYNC).
+ */
 #define TIDE_MESSAGE_PREFIX "tide"
 
 typedef struct TideCapture TideCapture;

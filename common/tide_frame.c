@@ -18,7 +18,7 @@
 #define MAGIC_LEN 4
 #define CRC_AT 16
 #define ORIGIN_AT TIDE_FRAME_HEADER
-#define KNOWN_FLAGS (TIDE_FRAME_ZSTD | TIDE_FRAME_CONTINUES | TIDE_FRAME_OPEN)
+#define KNOWN_FLAGS (TIDE_FRAME_ZSTD | TIDE_FRAME_CONTINUES | TIDE_FRAME_OPEN | TIDE_FRAME_SYNC)
 
 /* ---- writing ---- */
 
@@ -45,7 +45,7 @@ static bool
 write_header(const TideFrameHeader *header, TideBuf *out)
 {
 	tide_buf_append(out, MAGIC, MAGIC_LEN);
-	tide_write_u8(out, header->flags & (TIDE_FRAME_CONTINUES | TIDE_FRAME_OPEN));
+	tide_write_u8(out, header->flags & (TIDE_FRAME_CONTINUES | TIDE_FRAME_OPEN | TIDE_FRAME_SYNC));
 	tide_write_u8(out, 0);	/* level */
 	tide_write_u16(out, 0); /* reserved */
 	tide_write_u32(out, 0); /* raw_len */

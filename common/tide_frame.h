@@ -59,6 +59,7 @@
 #define TIDE_FRAME_ZSTD 0x01	  /* the body is compressed */
 #define TIDE_FRAME_CONTINUES 0x02 /* begins inside a transaction that an earlier frame began */
 #define TIDE_FRAME_OPEN 0x04	  /* ends inside a transaction that the next frame goes on with */
+#define TIDE_FRAME_SYNC 0x08	  /* somebody at the origin waits until it is durable here */
 
 #define TIDE_FRAME_MAX_COLUMNS 1664
 #define TIDE_FRAME_MAX_RAW ((size_t) 0x3f000000) /* just under what one bytea can hold */
@@ -85,8 +86,8 @@ typedef struct TideFrameHeader
 /*
  * Completes a frame: header (its lengths are filled in) and records into out,
  * which is emptied first.  level 0: not compressed; else zstd's.  A body that
- * does not shrink is stored as it is.  Of header->flags only CONTINUES and OPEN
- * are looked at.  false: out of memory, too large, or an origin that no region has.
+ * does not shrink is stored as it is.  Of header->flags only CONTINUES, OPEN
+ * and SYNC are looked at.  false: out of memory, too large, or an origin that no region has.
  */
 extern bool tide_frame_build(const TideFrameHeader *header, const void *records, size_t len,
 							 int level, TideBuf *out);

@@ -25,6 +25,8 @@ CREATE TABLE tide.class
 	home_column	text COLLATE "C",					-- scope home: names the region that writes the row
 	conflict	text NOT NULL DEFAULT 'lww',
 	durability	text NOT NULL DEFAULT 'async',
+	sync_peer	text COLLATE "C",					-- durability sync: whose answer commits wait for
+	sync_wait	interval,							-- ... for how long at most; NULL: as long as it takes
 	slo			interval NOT NULL DEFAULT '5 seconds',
 	priority	int NOT NULL DEFAULT 50,
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()

@@ -116,7 +116,7 @@ DECLARE
 	result tide.class;
 BEGIN
 	PERFORM tide._check_keys(what, options, jsonb_build_object(
-		'preset', 'string', 'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
+		'preset', 'string', 'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string', 'peer', 'string', 'wait', 'any',
 		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
 	options := tide._preset_options(what, options);
 	IF NOT options ? 'scope' THEN
@@ -136,7 +136,9 @@ BEGIN
 	result.primary_region := options ->> 'primary';
 	result.home_column := CASE WHEN result.scope = 'home' THEN coalesce(options ->> 'home', 'home') END;
 	PERFORM tide._check_choice(what, 'conflict', result.conflict, '{lww}', '{region_priority,version_vector,first}');
-	PERFORM tide._check_choice(what, 'durability', result.durability, '{async}', '{sync}');
+	PERFORM tide._check_choice(what, 'durability', result.durability, '{async,sync}', '{}');
+	result.sync_peer := tide._read_sync_peer(what, options);
+	result.sync_wait := tide._read_sync_wait(what, options);
 	IF options ?| '{residency,regions}' THEN
 		RAISE EXCEPTION 'option "%" of % is not supported yet',
 			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions') LIMIT 1), what
@@ -196,6 +198,7 @@ BEGIN
 	END IF;
 	PERFORM tide._table_derive(t.relid, made) FROM tide.replicated_table t WHERE t.class = made.name;
 	PERFORM tide._lanes_make();
+	PERFORM tide._durability_derive(made);
 	PERFORM tide._link_tables_clean();
 END;
 $$;
@@ -204,7 +207,11 @@ $$;
 CREATE FUNCTION tide._class_lane(class tide.class) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT CASE WHEN class.scope = 'regional' THEN NULL WHEN class.priority < 50 THEN 'low' ELSE 'main' END $$;
+AS $$
+	/* Commits wait for the main lane's walsender: see tide._standby(). */
+	SELECT CASE WHEN class.scope = 'regional' THEN NULL
+		   WHEN class.priority < 50 AND class.durability <> 'sync' THEN 'low' ELSE 'main' END
+$$;
 
 /* Where rows of such a class may be written, in words. */
 CREATE FUNCTION tide._class_writer(class tide.class) RETURNS text
@@ -216,14 +223,28 @@ AS $$
 		   ELSE 'anywhere' END
 $$;
 
+/* What its commits wait for, in words. */
+CREATE FUNCTION tide._class_waits(class tide.class) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN class.durability <> 'sync' THEN 'commits don''t wait'
+		   WHEN class.sync_wait IS NULL THEN format('commits wait for region "%s", as long as it takes', class.sync_peer)
+		   ELSE format('commits wait for region "%s", for at most %s ms', class.sync_peer,
+					   floor(extract(epoch FROM class.sync_wait) * 1000)) END
+$$;
+
 /* What would be different if the class became another: for itself, and for each of its tables. */
 CREATE FUNCTION tide._class_differences(old tide.class, new tide.class) RETURNS TABLE (object text, change text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT format('class %s', old.name), format('%s: %s, was %s', o.key, n.value, o.value)
-	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column}'::text[]) o
+	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column,durability,sync_peer,sync_wait}'::text[]) o
 		JOIN jsonb_each_text(to_jsonb(new)) n ON n.key = o.key AND n.value IS DISTINCT FROM o.value
+	UNION ALL
+	SELECT format('class %s', old.name), format('%s; was: %s', tide._class_waits(new), tide._class_waits(old))
+	WHERE tide._class_waits(new) <> tide._class_waits(old)
 	UNION ALL
 	SELECT format('table %s', t.relid),
 		CASE WHEN new.scope = 'regional' THEN 'is no longer published: other regions keep the rows they have, and get no more'
@@ -293,6 +314,7 @@ BEGIN
 				  HINT = 'Take each off first with SELECT tide.table_remove(''name'').';
 	END IF;
 	DELETE FROM tide.class c WHERE c.name = known.name;
+	PERFORM tide._durability_derive(NULL);
 END;
 $$;
 

@@ -370,6 +370,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM tide._table_make_scope(tbl, class);
+	PERFORM tide._table_make_durability(tbl, class);
 	PERFORM tide._table_publish(tbl);
 END;
 $$;
@@ -431,6 +432,7 @@ BEGIN
 		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
 	END IF;
 	PERFORM tide._table_make_scope(tbl, NULL);
+	PERFORM tide._table_make_durability(tbl, NULL);
 	IF drop_column THEN
 		EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tide_stamp', tbl);
 	END IF;

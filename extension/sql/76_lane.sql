@@ -182,7 +182,7 @@ CREATE VIEW tide._link_classes AS
 				JOIN tide.link_table t ON t.link_id IN (m.id, w.id) AND t.schema_name = n.nspname
 					AND t.table_name = p.relname AND t.state <> 'wanted'
 			WHERE r.class = c.name) h
-		JOIN tide.link l ON l.id = CASE WHEN w.id IS NOT NULL AND coalesce(h.low, c.priority < 50) THEN w.id ELSE m.id END
+		JOIN tide.link l ON l.id = CASE WHEN w.id IS NOT NULL AND coalesce(h.low, tide._class_lane(c) = 'low') THEN w.id ELSE m.id END
 	WHERE m.lane = 'main';
 
 /* How late what a lane has applied is by now: as the last heartbeat was, or since none has come. */

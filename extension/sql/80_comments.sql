@@ -85,3 +85,5 @@ COMMENT ON VIEW tide.slo IS
 	'each class''s lag objective, the share of the last day in which it was met, median and 99th percentile of lag';
 COMMENT ON VIEW tide.pending_changes IS
 	'changes from other regions that could not be applied, and later ones of the same rows, which wait behind them';
+COMMENT ON VIEW tide.durability IS
+	'each class whose commits wait for another region: whether the server does wait for it, whether it is there, how many commits waited, and how many of these waits ended without its answer';

@@ -45,6 +45,7 @@ GRANT SELECT ON tide.pipeline, tide.dead_letter TO tide_relay;
 GRANT EXECUTE ON FUNCTION
 	tide._stamp_row(),
 	tide._scope_row(),
+	tide._durability_note(),
 	tide.stamp_cmp(tide.stamp, tide.stamp),
 	tide.stamp_lt(tide.stamp, tide.stamp),
 	tide.stamp_le(tide.stamp, tide.stamp),

@@ -208,6 +208,9 @@ save_progress(TideApply *apply, TideApplyFrame *frame)
 		return;
 	}
 	frame->transaction->changes = 0;
+	/* Somebody waits for the answer: to the disk with it, and not when the WAL writer comes by. */
+	if ((frame->header.flags & TIDE_FRAME_SYNC) != 0)
+		ForceSyncCommit();
 	if (step->position == frame->progress.position && step->transactions == 0)
 		return; /* nothing that was not known */
 	tide_progress_write(&frame->progress, step);

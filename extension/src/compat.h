@@ -118,6 +118,13 @@
 #define tide_partition_map(rri, estate) ((rri)->ri_RootToPartitionMap)
 #endif
 
+/* 17 can flush a logical message at once. */
+#if PG_VERSION_NUM >= 170000
+#define tide_log_message(prefix, data, size) LogLogicalMessage((prefix), (data), (size), true, false)
+#else
+#define tide_log_message(prefix, data, size) LogLogicalMessage((prefix), (data), (size), true)
+#endif
+
 /* From 16 on modules are built with hidden symbols; _PG_init needs its mark on 15 too. */
 #ifndef PGDLLEXPORT
 #define PGDLLEXPORT

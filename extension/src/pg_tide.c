@@ -33,6 +33,7 @@ _PG_init(void)
 	tide_stamp_init();
 	tide_session_init();
 	tide_map_init();
+	tide_durability_init();
 }
 
 /* Identifies the cluster: the same after a restart, another after a dump and restore. */

@@ -25,6 +25,7 @@
 #define ERRCODE_TIDE_TIME_TRAVEL MAKE_SQLSTATE('T', 'D', '0', '0', '3')
 #define ERRCODE_TIDE_NOT_PRELOADED MAKE_SQLSTATE('T', 'D', '0', '0', '4')
 #define ERRCODE_TIDE_WRONG_REGION MAKE_SQLSTATE('T', 'D', '0', '2', '1')
+#define ERRCODE_TIDE_NO_SYNC_PEER MAKE_SQLSTATE('T', 'D', '0', '2', '2')
 
 /* Columns of an outbox segment (extension/sql/10_outbox.sql creates them). */
 enum
@@ -113,5 +114,9 @@ extern uint32 tide_stamp_region(void);
 
 /* That region's name; stays as it is for as long as the region does. */
 extern const char *tide_stamp_region_name(void);
+
+/* ---- durability.c: commits that wait for another region ---- */
+
+extern void tide_durability_init(void);
 
 #endif /* PG_TIDE_H */

@@ -7,8 +7,10 @@
 
 -- First in every session.
 
+-- tide.relay: what we write is done for other regions, so it must not wait for them (durability.c).
 -- name: session
-SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false);
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
+       pg_catalog.set_config('tide.relay', 'on', false);
 
 -- The coordinator.
 

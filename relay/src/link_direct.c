@@ -239,6 +239,7 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 		.what = link->pipeline->spec.name,
 		.stop = link->pipeline->drain,
 		.slot = link->spec.slot,
+		.standby = true,
 		.region = link->spec.region,
 		.system_id = link->origin.system_id,
 		.timeline = link->origin.timeline,
@@ -308,9 +309,8 @@ direct_next(TideFrameSource *source, TideFrame *frame, bool *have, TideError *er
 static bool
 direct_confirm(TideFrameSource *source, uint64_t position, TideError *err)
 {
-	(void) err;
 	tide_wal_frames_confirm(source->frames, position);
-	return true;
+	return tide_wal_frames_answer(source->frames, err);
 }
 
 static void

@@ -13,6 +13,7 @@
 
 #include "link_internal.h"
 #include "log.h"
+#include "tide_frame.h"
 
 #define FLUSHED_MS 100 /* between two questions about what is durable; everybody gets a turn */
 #define MAX_FDS (TIDE_TRANSPORT_FDS + 4)
@@ -21,6 +22,7 @@ typedef struct Loop
 {
 	TideLink *link;
 	long long flushed_at; /* when to ask next */
+	bool awaited;		  /* somebody waits for what was applied last */
 } Loop;
 
 /* ---- waiting ---- */
@@ -112,14 +114,21 @@ feed_apply(Loop *loop, TideError *err)
 
 	if (tide_apply_busy(link->apply))
 		return true;
+	/* Before what comes next: that would only keep them waiting. */
+	if (loop->awaited && !tide_apply_in_transaction(link->apply))
+	{
+		loop->awaited = false;
+		return tide_apply_ask_flushed(link->apply, err);
+	}
 	/* What is being applied holds locks: a transaction that has begun is brought to its end. */
 	if (tide_link_watch_held(link->watch) && !tide_apply_in_transaction(link->apply))
 		return ask_flushed(loop, err);
 	if (!link->transport->next(link->source, &frame, &have, err))
 		return false;
-	if (have)
-		return tide_apply_start(link->apply, &frame, err);
-	return ask_flushed(loop, err);
+	if (!have)
+		return ask_flushed(loop, err);
+	loop->awaited = loop->awaited || (frame.flags & TIDE_FRAME_SYNC) != 0;
+	return tide_apply_start(link->apply, &frame, err);
 }
 
 /* One round.  last: nothing new is begun. */

@@ -51,6 +51,8 @@ struct TideWalFrames
 	uint64_t offered; /* end of the last frame made */
 	long long offered_at;
 	uint64_t confirmed;
+	uint64_t awaited;  /* end of the last frame whose confirmation somebody waits for */
+	uint64_t answered; /* ... and how far they have been told */
 	uint64_t wal_end;
 	bool backlog;		 /* the last reading brought something that committed long ago */
 	int64_t origin_us;	 /* the origin's clock ... */
@@ -63,6 +65,7 @@ tide_wal_frames_open(const TideWalFramesOptions *opts, TideWalFrames **result, T
 	TideWalFrames *frames = tide_zalloc(sizeof(*frames));
 	const TideWalStart start = {.slot = opts->slot,
 								.publications = opts->publications,
+								.standby = opts->standby,
 								.position = opts->known_end != 0 ? 0 : opts->start,
 								.only_local = opts->server_version >= 160000};
 
@@ -180,6 +183,8 @@ make_frame(TideWalFrames *frames, bool empty, bool *made, TideError *err)
 		return tide_error(err, TIDE_ERR_INTERNAL, "", "a frame of our own making: %s", wrong);
 	describe(&built->frame, &built->buf, &header);
 	frames->offered = header.end;
+	if (header.flags & TIDE_FRAME_SYNC)
+		frames->awaited = header.end;
 	frames->offered_at = tide_monotonic_ms();
 	return true;
 }
@@ -336,6 +341,16 @@ tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position)
 	/* Of another history nothing is confirmed, or the slot would no longer have what shows it. */
 	if (!tide_capture_expects(frames->capture) && !tide_capture_missed(frames->capture))
 		frames->confirmed = later(frames->confirmed, position);
+}
+
+bool
+tide_wal_frames_answer(TideWalFrames *frames, TideError *err)
+{
+	if (frames->answered >= frames->awaited || frames->confirmed <= frames->answered)
+		return true;
+	frames->answered = frames->confirmed;
+	return tide_wal_status_now(frames->wal, tide_capture_position(frames->capture),
+							   frames->confirmed, err);
 }
 
 void

@@ -22,7 +22,7 @@ typedef struct TideFrame
 {
 	const char *data;
 	size_t len;		  /* bytes on the wire */
-	uint8_t flags;	  /* TIDE_FRAME_OPEN, TIDE_FRAME_CONTINUES */
+	uint8_t flags;	  /* TIDE_FRAME_OPEN, TIDE_FRAME_CONTINUES, TIDE_FRAME_SYNC */
 	uint64_t start;	  /* see TideFrameHeader */
 	uint64_t end;	  /* the position once it is applied */
 	size_t raw_bytes; /* of its records, before compression */
@@ -36,6 +36,7 @@ typedef struct TideWalFramesOptions
 	const char *what; /* names the connection */
 	const TideStop *stop;
 	const char *slot;
+	bool standby; /* commits at the origin may wait for this reader */
 	const char *publications;
 	const char *region; /* the origin's name */
 	uint64_t system_id;
@@ -83,6 +84,9 @@ extern bool tide_wal_frames_full(const TideWalFrames *frames);
 
 /* Everything before this position is durable where it was wanted.  Sent at the next turn. */
 extern void tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position);
+
+/* Sends it now, if a commit at the origin waits for it. */
+extern bool tide_wal_frames_answer(TideWalFrames *frames, TideError *err);
 
 /* How far the origin's WAL is, by other means (a heartbeat's position): frames tell it. */
 extern void tide_wal_frames_wal_end(TideWalFrames *frames, uint64_t wal_end);

@@ -240,6 +240,21 @@ fit_buffer(TideWal *wal)
 		(void) setsockopt(tide_wal_socket(wal), SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 }
 
+/* Commits over there may wait for us, by this name: no other walsender has it, as slots have one reader. */
+static bool
+take_name(TideWal *wal, const char *slot, TideError *err)
+{
+	TideBuf sql;
+	bool ok;
+
+	tide_buf_init(&sql);
+	tide_buf_append_str(&sql, "SET application_name = ");
+	append_quoted(&sql, slot, '\'');
+	ok = tide_pg_command(wal->pg, tide_buf_cstr(&sql), -1, NULL, err);
+	tide_buf_free(&sql);
+	return ok;
+}
+
 bool
 tide_wal_start(TideWal *wal, const TideWalStart *start, TideError *err)
 {
@@ -247,6 +262,8 @@ tide_wal_start(TideWal *wal, const TideWalStart *start, TideError *err)
 	TideBuf sql;
 	bool ok;
 
+	if (start->standby && !take_name(wal, start->slot, err))
+		return false;
 	tide_lsn_format(start->position, lsn);
 	tide_buf_init(&sql);
 	tide_buf_append_str(&sql, "START_REPLICATION SLOT ");

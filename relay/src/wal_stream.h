@@ -57,6 +57,7 @@ typedef struct TideWalStart
 	const char *slot;
 	const char *publications; /* comma list of plain lower-case names */
 	uint64_t position;		  /* what committed before it is not wanted */
+	bool standby;			  /* its name for synchronous_standby_names: the slot's */
 	bool only_local;		  /* no transactions with a replication origin (servers from 16 on) */
 } TideWalStart;
 

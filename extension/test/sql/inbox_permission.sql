@@ -44,7 +44,7 @@ SELECT stored FROM tide.inbox_receive('perm', 'p', 1, 'eu', '{a,b,c,d}', '{eu,eu
 -- Nothing is for everybody, but comparing stamps and setting them (rows_stamp, rows_table)
 SELECT p.oid::regprocedure FROM pg_proc p
 	WHERE p.pronamespace = 'tide'::regnamespace AND has_function_privilege('regress_nobody', p.oid, 'EXECUTE')
-		AND p.proname !~ '^(_stamp_row|_scope_row|stamp_(cmp|lt|le|eq|ne|ge|gt))$';
+		AND p.proname !~ '^(_stamp_row|_scope_row|_durability_note|stamp_(cmp|lt|le|eq|ne|ge|gt))$';
 SELECT c.oid::regclass FROM pg_class c
 	WHERE c.relnamespace = 'tide'::regnamespace AND c.relkind IN ('r', 'v', 'S')
 		AND has_table_privilege('regress_nobody', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE');
@@ -149,7 +149,7 @@ SET client_min_messages = warning;
 DROP SCHEMA regress_evil CASCADE;
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'tide'::regnamespace
 	AND has_function_privilege('regress_worker', p.oid, 'EXECUTE')
-	AND p.proname !~ '^(_stamp_row|_scope_row|stamp_(cmp|lt|le|eq|ne|ge|gt))$' ORDER BY 1;
+	AND p.proname !~ '^(_stamp_row|_scope_row|_durability_note|stamp_(cmp|lt|le|eq|ne|ge|gt))$' ORDER BY 1;
 DROP OWNED BY regress_worker, "regress odd""role";
 DROP ROLE regress_nobody, regress_worker, "regress odd""role", regress_reader, regress_relay, regress_admin;
 DELETE FROM tide.dead_letter;

@@ -102,7 +102,7 @@ CREATE ROLE "regress tide ""odd"" role";
 SELECT tide.outbox_create('box_b');
 -- Nothing is for everybody, but comparing stamps and the triggers of replicated tables (rows_stamp, rows_table, rows_scope).
 SELECT count(*) AS granted_to_public FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
- WHERE p.pronamespace = 'tide'::regnamespace AND a.grantee = 0 AND p.proname !~ '^(_stamp_row|_scope_row|stamp_(cmp|lt|le|eq|ne|ge|gt))$';
+ WHERE p.pronamespace = 'tide'::regnamespace AND a.grantee = 0 AND p.proname !~ '^(_stamp_row|_scope_row|_durability_note|stamp_(cmp|lt|le|eq|ne|ge|gt))$';
 SELECT count(*) AS granted_to_public FROM pg_class c, aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) a
  WHERE c.relnamespace = 'tide'::regnamespace AND a.grantee = 0;
 SELECT count(*) AS security_definer_without_path FROM pg_proc p

@@ -40,7 +40,7 @@ SELECT count(*) > 0, bool_and(r ~ '^(TD01[1-4]|22|23|08|[0-9]+ transactions)') F
 SELECT f.refused(f.sealed(overlay(:'good'::bytea PLACING f.u32(4294967295) FROM 9)));
 SELECT f.refused(f.sealed(overlay(:'good'::bytea PLACING f.u32(1000000000) FROM 9)));
 SELECT f.refused(f.sealed(overlay(overlay(:'good'::bytea PLACING f.u8(1) FROM 5) PLACING f.u32(1000000000) FROM 9)));
-SELECT f.refused(f.sealed(overlay(:'good'::bytea PLACING f.u8(8) FROM 5)));
+SELECT f.refused(f.sealed(overlay(:'good'::bytea PLACING f.u8(16) FROM 5)));
 SELECT f.refused(f.frame(:'p'::pg_lsn + 10, :'p', ''));
 SELECT f.refused(f.frame(:'p', :'p'::pg_lsn + 10, '', 4, 0));
 SELECT f.refused(f.frame(:'p', :'p', '', 0, 0, ''));

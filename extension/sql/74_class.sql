@@ -116,7 +116,7 @@ DECLARE
 BEGIN
 	PERFORM tide._check_keys(what, options, jsonb_build_object(
 		'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string',
-		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
+		'priority', 'number', 'residency', 'object', 'regions', 'array', 'primary', 'string', 'home', 'string'));
 	IF NOT options ? 'scope' THEN
 		RAISE EXCEPTION 'option "scope" is missing for %', what
 			USING ERRCODE = 'invalid_parameter_value',
@@ -135,9 +135,10 @@ BEGIN
 	result.home_column := CASE WHEN result.scope = 'home' THEN coalesce(options ->> 'home', 'home') END;
 	PERFORM tide._check_choice(what, 'conflict', result.conflict, '{lww}', '{region_priority,version_vector,first}');
 	PERFORM tide._check_choice(what, 'durability', result.durability, '{async}', '{sync}');
-	IF options ?| '{residency,regions}' THEN
-		RAISE EXCEPTION 'option "%" of % is not supported yet',
-			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions') LIMIT 1), what
+	PERFORM tide._residency_check(name, result.scope, options -> 'residency');
+	result.residency := options -> 'residency';
+	IF options ? 'regions' THEN
+		RAISE EXCEPTION 'option "regions" of % is not supported yet', what
 			USING ERRCODE = 'feature_not_supported', HINT = 'Leave it out.';
 	END IF;
 	IF (options ->> 'priority')::numeric NOT BETWEEN 0 AND 100 OR (options ->> 'priority')::numeric % 1 <> 0 THEN
@@ -205,11 +206,11 @@ $$;
 
 /* What would be different if the class became another: for itself, and for each of its tables. */
 CREATE FUNCTION tide._class_differences(old tide.class, new tide.class) RETURNS TABLE (object text, change text)
-LANGUAGE sql STABLE
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT format('class %s', old.name), format('%s: %s, was %s', o.key, n.value, o.value)
-	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column}'::text[]) o
+	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column,residency}'::text[]) o
 		JOIN jsonb_each_text(to_jsonb(new)) n ON n.key = o.key AND n.value IS DISTINCT FROM o.value
 	UNION ALL
 	SELECT format('table %s', t.relid),
@@ -222,6 +223,8 @@ AS $$
 		format('is written %s, was %s', tide._class_writer(new), tide._class_writer(old))
 	FROM tide.replicated_table t
 	WHERE t.class = old.name AND tide._class_writer(old) <> tide._class_writer(new)
+	UNION ALL
+	SELECT d.object, d.change FROM tide._residency_differences(old, new) d
 $$;
 
 /* Changes some options of a class, null takes one away, and says what that changes; dry_run: says it only. */

@@ -136,13 +136,14 @@ bool
 tide_link_tables(TideLink *link, TideTableList **there, TideError *err)
 {
 	const char *values[2];
+	const char *destination[1] = {tide_link_destination(link)};
 	PGresult *res;
 	TideTableList *here;
 
 	*there = NULL;
 	if (!tide_link_control(link, err))
 		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_tables, 0, NULL, &res, err))
+	if (!tide_pg_exec(link->control, tide_q_rows_tables, 1, destination, &res, err))
 		return tide_link_at_origin(link, err);
 	*there = tide_tables_there(res);
 	PQclear(res);

@@ -4,7 +4,7 @@
  *
  * Owns: the catalog of regions, classes, tables, links, their progress and what
  * is parked.  Does not own: the functions that change it (72_region.sql,
- * 74_class.sql, 75_table.sql, 76_link.sql, 77_rows.sql, 78_apply.sql), the views (79_rows_views.sql).
+ * 73_residency.sql, 74_class.sql, 75_table.sql, 76_link.sql, 77_rows.sql, 78_apply.sql), the views (79_rows_views.sql).
  */
 
 /* Other regions.  This one's name is in tide.local_region. */
@@ -29,6 +29,7 @@ CREATE TABLE tide.class
 	sync_wait	interval,							-- ... for how long at most; NULL: as long as it takes
 	slo			interval NOT NULL DEFAULT '5 seconds',
 	priority	int NOT NULL DEFAULT 50,
+	residency	jsonb,								-- as given; NULL: rows go wherever the scope lets them
 	created_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
@@ -42,6 +43,7 @@ CREATE TABLE tide.replicated_table
 	class		text COLLATE "C" NOT NULL,
 	options		jsonb NOT NULL DEFAULT '{}',
 	insert_only	boolean NOT NULL DEFAULT false,
+	allowed		text[],								-- columns, in a class of personal data
 	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	published_since pg_lsn,							-- in any of our publications, without a break
 	lane_since	pg_lsn								-- in one of the lane that it is in now

@@ -87,6 +87,7 @@ BEGIN
 		VALUES (region_add.name, tide.region_id(region_add.name), region_add.conninfo)
 		ON CONFLICT ON CONSTRAINT region_pkey DO UPDATE SET conninfo = excluded.conninfo
 			WHERE r.conninfo <> excluded.conninfo;
+	PERFORM tide._residency_add_destination(name);
 	PERFORM tide._link_configure(l) FROM tide.link l WHERE l.region = region_add.name;
 END;
 $$;

@@ -117,7 +117,7 @@ DECLARE
 BEGIN
 	PERFORM tide._check_keys(what, options, jsonb_build_object(
 		'preset', 'string', 'scope', 'string', 'conflict', 'string', 'slo', 'any', 'durability', 'string', 'peer', 'string', 'wait', 'any',
-		'priority', 'number', 'residency', 'any', 'regions', 'array', 'primary', 'string', 'home', 'string'));
+		'priority', 'number', 'residency', 'object', 'regions', 'array', 'primary', 'string', 'home', 'string'));
 	options := tide._preset_options(what, options);
 	IF NOT options ? 'scope' THEN
 		RAISE EXCEPTION 'option "scope" is missing for %', what
@@ -139,9 +139,10 @@ BEGIN
 	PERFORM tide._check_choice(what, 'durability', result.durability, '{async,sync}', '{}');
 	result.sync_peer := tide._read_sync_peer(what, options);
 	result.sync_wait := tide._read_sync_wait(what, options);
-	IF options ?| '{residency,regions}' THEN
-		RAISE EXCEPTION 'option "%" of % is not supported yet',
-			(SELECT k FROM jsonb_object_keys(options) k WHERE k IN ('residency', 'regions') LIMIT 1), what
+	PERFORM tide._residency_check(name, result.scope, options -> 'residency');
+	result.residency := options -> 'residency';
+	IF options ? 'regions' THEN
+		RAISE EXCEPTION 'option "regions" of % is not supported yet', what
 			USING ERRCODE = 'feature_not_supported', HINT = 'Leave it out.';
 	END IF;
 	IF (options ->> 'priority')::numeric NOT BETWEEN 0 AND 100 OR (options ->> 'priority')::numeric % 1 <> 0 THEN
@@ -208,9 +209,9 @@ CREATE FUNCTION tide._class_lane(class tide.class) RETURNS text
 LANGUAGE sql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	/* Commits wait for the main lane's walsender: see tide._standby(). */
+	/* Commits wait for the main lane's walsender, and that alone reads what is cut for a region. */
 	SELECT CASE WHEN class.scope = 'regional' THEN NULL
-		   WHEN class.priority < 50 AND class.durability <> 'sync' THEN 'low' ELSE 'main' END
+		   WHEN class.priority < 50 AND class.durability <> 'sync' AND class.residency IS NULL THEN 'low' ELSE 'main' END
 $$;
 
 /* Where rows of such a class may be written, in words. */
@@ -236,11 +237,11 @@ $$;
 
 /* What would be different if the class became another: for itself, and for each of its tables. */
 CREATE FUNCTION tide._class_differences(old tide.class, new tide.class) RETURNS TABLE (object text, change text)
-LANGUAGE sql STABLE
+LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT format('class %s', old.name), format('%s: %s, was %s', o.key, n.value, o.value)
-	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column,durability,sync_peer,sync_wait}'::text[]) o
+	FROM jsonb_each_text(to_jsonb(old) - '{name,options,created_at,primary_region,home_column,durability,sync_peer,sync_wait,residency}'::text[]) o
 		JOIN jsonb_each_text(to_jsonb(new)) n ON n.key = o.key AND n.value IS DISTINCT FROM o.value
 	UNION ALL
 	SELECT format('class %s', old.name), format('%s; was: %s', tide._class_waits(new), tide._class_waits(old))
@@ -262,6 +263,8 @@ AS $$
 			   'and its changes are late until they have', tide._class_lane(new), tide._class_lane(old))
 	FROM tide.replicated_table t
 	WHERE t.class = old.name AND tide._class_lane(old) <> tide._class_lane(new)
+	UNION ALL
+	SELECT d.object, d.change FROM tide._residency_differences(old, new) d
 $$;
 
 /*

@@ -15,18 +15,38 @@
  * tide.replicated_table first, so that they follow one another.
  */
 
+/*
+ * The index of a table's key.  If its replica identity is our own (73_residency.sql), which has more columns
+ * behind the key's, it is the unique index that those begin with.  As tide_map_key_index() has it.
+ */
+CREATE FUNCTION tide._key_index(tbl oid) RETURNS oid
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN x.relname LIKE 'tide\_residency\_%' THEN
+			(SELECT k.indexrelid FROM pg_index k
+			 WHERE k.indrelid = tbl AND k.indisunique AND k.indisvalid AND k.indimmediate
+				 AND k.indpred IS NULL AND k.indnkeyatts < i.indnkeyatts
+				 AND (k.indkey::int2[])[0:k.indnkeyatts - 1] = (i.indkey::int2[])[0:k.indnkeyatts - 1]
+			 ORDER BY k.indisprimary DESC, k.indnkeyatts DESC, k.indexrelid LIMIT 1)
+		ELSE i.indexrelid END
+	FROM pg_class c
+		JOIN pg_index i ON i.indrelid = c.oid
+		JOIN pg_class x ON x.oid = coalesce(pg_partition_root(i.indexrelid), i.indexrelid)
+	WHERE c.oid = tbl AND i.indisvalid AND i.indimmediate
+		AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END
+$$;
+
 /* The columns that identify a row for others, in order; NULL: there are none. */
 CREATE FUNCTION tide._table_key(tbl oid) RETURNS text[]
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT array_agg(a.attname::text ORDER BY k.n)
-	FROM pg_class c
-		JOIN pg_index i ON i.indrelid = c.oid
+	FROM pg_index i
 		CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, n)
-		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-	WHERE c.oid = tbl AND k.n <= i.indnkeyatts AND i.indisvalid AND i.indimmediate
-		AND CASE c.relreplident WHEN 'i' THEN i.indisreplident WHEN 'n' THEN false ELSE i.indisprimary END
+		JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+	WHERE i.indexrelid = tide._key_index(tbl) AND k.n <= i.indnkeyatts
 $$;
 
 /* A leaf: the table itself, or each of its partitions that has rows of its own. */
@@ -357,10 +377,16 @@ CREATE FUNCTION tide._table_publish(tbl regclass) RETURNS void
 LANGUAGE sql
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT tide._publication_choose(tbl, CASE tide._class_lane(c) WHEN 'main' THEN 'tide_global' WHEN 'low' THEN 'tide_low' END
+	SELECT tide._publication_choose(tbl, CASE WHEN c.residency IS NOT NULL THEN NULL
+											  WHEN tide._class_lane(c) = 'main' THEN 'tide_global'
+											  WHEN tide._class_lane(c) = 'low' THEN 'tide_low' END
 										 || CASE WHEN t.insert_only THEN '_insert' ELSE '' END)
 	FROM tide.replicated_table t JOIN tide.class c ON c.name = t.class
-	WHERE t.relid = tbl
+	WHERE t.relid = tbl;
+	/* Published for each region by itself: 73_residency.sql. */
+	UPDATE tide.replicated_table t SET published_since = pg_current_wal_insert_lsn(), lane_since = pg_current_wal_insert_lsn()
+		FROM tide.class c
+		WHERE t.relid = tbl AND c.name = t.class AND c.residency IS NOT NULL AND t.published_since IS NULL;
 $$;
 
 /* Everything that a table has because of its class: made, changed or taken away. */
@@ -372,6 +398,7 @@ BEGIN
 	PERFORM tide._table_make_scope(tbl, class);
 	PERFORM tide._table_make_durability(tbl, class);
 	PERFORM tide._table_publish(tbl);
+	PERFORM tide._residency_derive(tbl, class);
 END;
 $$;
 
@@ -427,7 +454,7 @@ BEGIN
 			USING ERRCODE = 'undefined_object',
 				  HINT = 'tide.tables shows what is. tide.table_add() adds a table.';
 	END IF;
-	PERFORM tide._publication_choose(tbl, NULL);
+	PERFORM tide._publication_choose(tbl, NULL), tide._residency_leave(tbl);
 	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgfoid = 'tide._stamp_row()'::regprocedure) THEN
 		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
 	END IF;

@@ -136,7 +136,7 @@ $$;
  * The replication origins that tag what comes by a lane, and what sessions that copy tables
  * write: see apply_session.c.  Origins are of the whole cluster, so their names have the database's
  * number.  They must be committed before they are used: a decoder that does not find the name
- * (PostgreSQL 15 looks for it) would take the rows for this region's own.
+ * (PostgreSQL 15 looks for it) would take the rows for this region's own.  NULL: only the latter.
  */
 CREATE FUNCTION tide._link_origins(link tide.link) RETURNS void
 LANGUAGE plpgsql
@@ -147,7 +147,7 @@ DECLARE
 	origin text;
 BEGIN
 	FOR origin IN
-		SELECT format('tide_%s_%s', database, substr(link.pipeline, 6))
+		SELECT format('tide_%s_%s', database, substr(link.pipeline, 6)) WHERE link.id IS NOT NULL
 		UNION ALL
 		SELECT format('tide_%s#%s', database, n) FROM generate_series(1, 8) n
 	LOOP
@@ -164,7 +164,7 @@ $$;
 
 /*
  * Drops the replication origins of links that are gone, and those of
- * copies with the last link.  What a session still holds, maintain() drops later.
+ * copies with the last link, unless residency has use for them.  What a session still holds, maintain() drops later.
  */
 CREATE FUNCTION tide._link_origins_drop() RETURNS void
 LANGUAGE plpgsql
@@ -178,6 +178,7 @@ BEGIN
 		SELECT o.roname FROM pg_replication_origin o
 		WHERE starts_with(o.roname, prefix || '_') AND NOT EXISTS (SELECT FROM tide.link l WHERE prefix || '_' || substr(l.pipeline, 6) = o.roname)
 			OR starts_with(o.roname, prefix || '#') AND NOT EXISTS (SELECT FROM tide.link l)
+				AND NOT EXISTS (SELECT FROM tide.residency_rule)
 	LOOP
 		BEGIN
 			PERFORM pg_replication_origin_drop(name);

@@ -15,10 +15,11 @@ AS $$ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg
 
 /*
  * Who is here.  Asked before anything else, so what is to be published gets its publications now, if
- * it has none.  The timeline is that of the WAL being written: a checkpoint would tell of a
+ * it has none; and the region that asks gets its own (73_residency.sql), unless it takes rows from a broker.
+ * The timeline is that of the WAL being written: a checkpoint would tell of a
  * promotion much later.
  */
-CREATE FUNCTION tide.rows_identify(OUT region text, OUT system_id bigint, OUT timeline int, OUT wal_level text,
+CREATE FUNCTION tide.rows_identify(destination text DEFAULT NULL, OUT region text, OUT system_id bigint, OUT timeline int, OUT wal_level text,
 								   OUT in_recovery boolean, OUT wal_end pg_lsn, OUT version int)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -31,6 +32,9 @@ BEGIN
 			 WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert'))
 	THEN
 		PERFORM tide._publications_make();
+	END IF;
+	IF NOT in_recovery AND destination IS NOT NULL AND EXISTS (SELECT FROM tide.local_region) THEN
+		PERFORM tide._residency_add_destination(destination);
 	END IF;
 	region := tide.region_name();
 	system_id := tide._system_identifier();
@@ -70,8 +74,8 @@ BEGIN
 END;
 $$;
 
-/* What crosses: everything but what is generated there too. */
-CREATE FUNCTION tide._copied_columns(tbl oid)
+/* What crosses: everything but what is generated there too; of a table with residency those columns. */
+CREATE FUNCTION tide._copied_columns(tbl oid, chosen text[])
 RETURNS TABLE (names text[], types text[], portable boolean)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -80,32 +84,39 @@ AS $$
 		bool_and(tide._binary_portable(a.atttypid))
 	FROM pg_attribute a
 	WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+		AND (chosen IS NULL OR a.attname = ANY (chosen))
 $$;
 
 /*
  * What is published, and how a destination reads it: the rows written here; those
- * that came from elsewhere come to it from there.
+ * that came from elsewhere come to it from there.  Of tables with residency, what that destination may have;
+ * NULL: one on a broker, which gets nothing of them.
  */
-CREATE FUNCTION tide.rows_tables()
+CREATE FUNCTION tide.rows_tables(destination text DEFAULT NULL)
 RETURNS TABLE (schema_name text, table_name text, class text, insert_only boolean, columns text[], types text[],
 			   format text, copy_sql text, rows_estimate bigint, bytes bigint)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT n.nspname, c.relname, t.class, t.insert_only, k.names, k.types, f.format,
-		format('COPY (SELECT %s FROM %s%I.%I WHERE tide_stamp IS NULL OR tide.stamp_origin(tide_stamp) = %s) TO STDOUT (FORMAT %s)',
+		format('COPY (SELECT %s FROM %s%I.%I WHERE %s) TO STDOUT (FORMAT %s)',
 			   (SELECT string_agg(quote_ident(u.name), ', ' ORDER BY u.n) FROM unnest(k.names) WITH ORDINALITY u (name, n)),
 			   CASE WHEN c.relkind = 'p' THEN '' ELSE 'ONLY ' END, n.nspname, c.relname,
-			   tide.region_id(tide.region_name()), f.format),
+			   format(CASE WHEN r.filter <> 'true' THEN '(%s) AND (%s)' ELSE '%s' END,
+					  format('tide_stamp IS NULL OR tide.stamp_origin(tide_stamp) = %s', tide.region_id(tide.region_name())),
+					  r.filter),
+			   f.format),
 		size.rows, size.bytes
 	FROM tide.replicated_table t
 		JOIN tide.class s ON s.name = t.class AND s.scope <> 'regional'
 		JOIN pg_class c ON c.oid = t.relid
 		JOIN pg_namespace n ON n.oid = c.relnamespace
-		CROSS JOIN LATERAL tide._copied_columns(c.oid) k
+		LEFT JOIN tide.residency_rule r ON r.relid = t.relid AND r.region = rows_tables.destination
+		CROSS JOIN LATERAL tide._copied_columns(c.oid, r.columns) k
 		CROSS JOIN LATERAL (SELECT CASE WHEN k.portable THEN 'binary' ELSE 'text' END) f (format)
 		CROSS JOIN LATERAL (SELECT sum(greatest(p.reltuples, 0))::bigint, sum(pg_table_size(p.oid))::bigint
 							FROM tide._table_leaves(c.oid) l JOIN pg_class p ON p.oid = l) size (rows, bytes)
+	WHERE s.residency IS NULL OR r.filter IS NOT NULL
 	ORDER BY n.nspname, c.relname
 $$;
 
@@ -272,8 +283,8 @@ $$;
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION
-	tide.rows_identify(),
-	tide.rows_tables(),
+	tide.rows_identify(text),
+	tide.rows_tables(text),
 	tide.rows_slot(text),
 	tide.rows_heartbeat(),
 	tide.rows_announce(text, pg_lsn, text, jsonb),

@@ -217,6 +217,7 @@ BEGIN
 	DELETE FROM tide.replicated_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 	GET DIAGNOSTICS gone = ROW_COUNT;
 	PERFORM tide._link_tables_clean();
+	DELETE FROM tide.residency_rule r WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = r.relid);
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();
 	DELETE FROM tide.lag_history h WHERE h.hour < clock_timestamp() - interval '7 days';
@@ -227,7 +228,7 @@ $$;
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION tide._links(), tide._slo() TO tide_admin, tide_relay, tide_reader;
-GRANT EXECUTE ON FUNCTION tide._table_key(oid) TO tide_admin, tide_relay, tide_reader;
-GRANT EXECUTE ON FUNCTION tide._lateness(tide.link_progress) TO tide_admin, tide_relay, tide_reader;
+GRANT EXECUTE ON FUNCTION tide._table_key(oid), tide._key_index(oid) TO tide_admin, tide_relay, tide_reader;
+GRANT EXECUTE ON FUNCTION tide._lateness(tide.link_progress), tide._class_lane(tide.class) TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide._link_tables TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide.tables, tide.links, tide.lanes, tide.lag, tide.slo, tide.pending_changes TO tide_admin, tide_relay, tide_reader;

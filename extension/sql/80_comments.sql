@@ -57,6 +57,14 @@ COMMENT ON FUNCTION tide.class_alter(text, jsonb, boolean) IS
 	'changes some options of a class (null takes one away) and says what that changes; dry_run => true says it only';
 COMMENT ON FUNCTION tide.presets() IS 'the presets of tide.class_create(), what each stands for, and what it needs besides';
 COMMENT ON FUNCTION tide.class_drop(text) IS 'drops a class that has no tables';
+COMMENT ON FUNCTION tide.residency_allow(regclass, name) IS
+	'lets a column of a table of personal data go where its rows may';
+COMMENT ON FUNCTION tide.residency_deny(regclass, name) IS
+	'keeps a column of a table of personal data from leaving; where others wrote it, it is emptied';
+COMMENT ON FUNCTION tide.residency_audit() IS
+	'what each region may receive of each table, how it is sent, and what this region holds against that';
+COMMENT ON FUNCTION tide.residency_purge(boolean) IS
+	'removes what others wrote and this region may not hold, here only; dry_run => true says it only';
 COMMENT ON FUNCTION tide.table_add(regclass, text, jsonb) IS
 	'replicates a table as its class says; {"insert_only": true} if it has no key. Adds the column tide_stamp and a trigger';
 COMMENT ON FUNCTION tide.table_remove(regclass, boolean) IS

@@ -30,6 +30,7 @@
 
 #include "pg_tide.h"
 
+#define TIDE_RESIDENCY_INDEX "tide_residency_" /* its name begins so; 73_residency.sql */
 #define TIDE_MAX_AHEAD_S 60 /* how far a version may be ahead of this server's clock */
 
 /* Further error codes of our own; listed in ARCHITECTURE.md. */
@@ -121,6 +122,9 @@ extern void tide_session_init(void);
  */
 extern void tide_session_begin(const TideApplyLink *link);
 extern void tide_session_begin_copy(void);
+
+/* Tagged likewise, in a session that has nothing to do with links: the origin is given back at the end. */
+extern void tide_session_begin_local(void);
 
 /* The transaction commits with everything before position; remembered until it is durable. */
 extern void tide_session_reached(const TideApplyLink *link, XLogRecPtr position);

@@ -328,11 +328,55 @@ map_defaults(TideMap *map, Relation rel)
 	MemoryContextSwitchTo(old);
 }
 
+/* Does the key of one index begin with that of the other, and go on? */
+static bool
+begins_with(const FormData_pg_index *whole, const FormData_pg_index *key)
+{
+	return key->indnkeyatts < whole->indnkeyatts &&
+		   memcmp(whole->indkey.values, key->indkey.values, sizeof(int16) * key->indnkeyatts) == 0;
+}
+
+/*
+ * The identity is our own index, which has what residency's filters look at behind the key: the
+ * key is what it begins with.  As tide._key_index() has it.
+ */
+static Oid
+key_before_filter(Relation rel, Oid identity)
+{
+	Relation whole = index_open(identity, AccessShareLock);
+	List *indexes = RelationGetIndexList(rel);
+	ListCell *cell;
+	Oid found = InvalidOid;
+	int n_found = 0;
+
+	foreach (cell, indexes)
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		const FormData_pg_index *form = index->rd_index;
+		int n = form->indisprimary ? INDEX_MAX_KEYS + 1 : form->indnkeyatts;
+
+		if (form->indisunique && form->indisvalid && form->indimmediate &&
+			RelationGetIndexPredicate(index) == NIL && begins_with(whole->rd_index, form) &&
+			n > n_found)
+		{
+			found = lfirst_oid(cell);
+			n_found = n;
+		}
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	index_close(whole, AccessShareLock);
+	return found;
+}
+
 Oid
 tide_map_key_index(Relation rel)
 {
 	Oid index = RelationGetReplicaIndex(rel);
+	const char *name = OidIsValid(index) ? get_rel_name(index) : NULL;
 
+	if (name != NULL && strncmp(name, TIDE_RESIDENCY_INDEX, strlen(TIDE_RESIDENCY_INDEX)) == 0)
+		return key_before_filter(rel, index);
 	return OidIsValid(index) ? index : tide_primary_key(rel);
 }
 

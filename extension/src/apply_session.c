@@ -57,7 +57,8 @@ static SubTransactionId active_subid = InvalidSubTransactionId; /* the innermost
 static XLogRecPtr reached = InvalidXLogRecPtr;
 static TideOpenTransaction open_transaction;
 static SubTransactionId open_subid = InvalidSubTransactionId; /* where it began, once in parts */
-static bool spoiled = false; /* a part of it was undone by itself */
+static bool spoiled = false;   /* a part of it was undone by itself */
+static bool give_back = false; /* the origin, when it ends */
 
 /* ---- the end of a transaction ---- */
 
@@ -71,8 +72,22 @@ remember(XLogRecPtr position, XLogRecPtr local)
 }
 
 static void
+release_origin(void)
+{
+	if (origin_name[0] == '\0')
+		return;
+	origin_name[0] = '\0';
+	origin_of_copy = false;
+	origin_id = InvalidRepOriginId;
+	replorigin_session_reset();
+}
+
+static void
 forget_transaction(void)
 {
+	if (give_back)
+		release_origin();
+	give_back = false;
 	active = false;
 	active_subid = InvalidSubTransactionId;
 	reached = InvalidXLogRecPtr;
@@ -176,17 +191,6 @@ try_setup(RepOriginId id)
 	return done;
 }
 
-static void
-release_origin(void)
-{
-	if (origin_name[0] == '\0')
-		return;
-	origin_name[0] = '\0';
-	origin_of_copy = false;
-	origin_id = InvalidRepOriginId;
-	replorigin_session_reset();
-}
-
 /* Takes the origin of that name; false if another session has it. */
 static bool
 take_origin(const char *name)
@@ -251,6 +255,13 @@ tide_session_begin_copy(void)
 						errmsg("%d sessions are copying rows already", COPY_ORIGINS),
 						errhint("Try again when one of them has finished.")));
 	tag_transaction();
+}
+
+void
+tide_session_begin_local(void)
+{
+	tide_session_begin_copy();
+	give_back = true;
 }
 
 void

@@ -39,6 +39,9 @@ SELECT 1;
 -- name: maintain
 SELECT tide.maintain();
 
+-- name: relay_residency
+SELECT tide.relay_residency();
+
 -- In microseconds.
 -- name: lags
 SELECT name, (EXTRACT(epoch FROM lag) * 1000000)::bigint
@@ -251,13 +254,9 @@ SELECT pg_catalog.jsonb_build_object(
                           'options', t.options, 'insert_only', t.insert_only,
                           'replica_identity', c.relreplident,
                           'row_security', pg_catalog.row_security_active(c.oid),
-                          'key', (SELECT pg_catalog.jsonb_agg(a.attname ORDER BY a.attname)
-                                  FROM pg_catalog.pg_index i, pg_catalog.pg_attribute a
-                                  WHERE i.indrelid = c.oid AND a.attrelid = c.oid
-                                      AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
-                                      AND i.indisvalid AND i.indimmediate
-                                      AND CASE c.relreplident WHEN 'i' THEN i.indisreplident
-                                          ELSE i.indisprimary END),
+                          'residency', k.residency,
+                          'key', (SELECT pg_catalog.jsonb_agg(a ORDER BY a)
+                                  FROM pg_catalog.unnest(tide._table_key(c.oid)) a),
                           'trigger', (SELECT g.tgenabled FROM pg_catalog.pg_trigger g
                                       WHERE g.tgrelid = c.oid AND g.tgname = 'tide_stamp'),
                           'partitions_off', (SELECT pg_catalog.jsonb_agg(g.tgrelid::regclass::text)
@@ -410,11 +409,11 @@ SELECT pg_catalog.pg_try_advisory_lock(1953064038, $1::int);
 
 -- name: rows_identify
 SELECT region, system_id, timeline, wal_level, in_recovery, wal_end, version
-FROM tide.rows_identify();
+FROM tide.rows_identify($1::text);
 
 -- name: rows_tables
 SELECT schema_name, table_name, insert_only, columns, types, format, copy_sql, rows_estimate, bytes
-FROM tide.rows_tables();
+FROM tide.rows_tables($1::text);
 
 -- As one document: our database reads it.
 -- name: rows_lanes
@@ -434,12 +433,15 @@ SELECT tide.relay_link_classes($1::text, $2::bigint, $3::jsonb);
 -- name: rows_heartbeat
 SELECT tide.rows_heartbeat();
 
--- Those of ours that exist, of these lanes.
+-- Those of ours that exist, of these lanes, for everybody and for the destination that asks.
 -- name: rows_publications
 SELECT pg_catalog.string_agg(p.pubname, ',' ORDER BY p.pubname)
 FROM pg_catalog.pg_publication p
-WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert')
-    AND tide._publication_lane(p.pubname) = ANY (pg_catalog.string_to_array($1::text, ','));
+WHERE (p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert')
+       OR p.pubname IN (SELECT 'tide_to_'
+                            || pg_catalog.lpad(pg_catalog.to_hex(tide.region_id($1::text)), 8, '0') || t
+                        FROM pg_catalog.unnest('{"",_insert}'::text[]) t))
+    AND tide._publication_lane(p.pubname) = ANY (pg_catalog.string_to_array($2::text, ','));
 
 -- Ends a walsender of ours that has not heard of its relay: others say something every second.
 -- name: rows_slot_free

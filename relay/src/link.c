@@ -96,6 +96,12 @@ tide_link_conninfo(const TideLink *link, TideError *err)
 	return resolved;
 }
 
+const char *
+tide_link_destination(const TideLink *link)
+{
+	return link->transport->for_one ? link->pipeline->source_info.region : NULL;
+}
+
 bool
 tide_link_open_wal(const TideLink *link, TideWal **wal, TideError *err)
 {
@@ -238,6 +244,7 @@ check_cluster(const TideLink *link, TideError *err)
 bool
 tide_link_control(TideLink *link, TideError *err)
 {
+	const char *values[1] = {tide_link_destination(link)};
 	char *conninfo;
 	PGresult *res;
 	bool ok;
@@ -249,7 +256,7 @@ tide_link_control(TideLink *link, TideError *err)
 		return false;
 	ok = tide_pg_open(conninfo, link->pipeline->spec.name, link->pipeline->drain, &link->control,
 					  err) &&
-		 tide_pg_exec(link->control, tide_q_rows_identify, 0, NULL, &res, err);
+		 tide_pg_exec(link->control, tide_q_rows_identify, 1, values, &res, err);
 	tide_secret_free(conninfo);
 	if (!ok)
 		tide_link_at_origin(link, err);

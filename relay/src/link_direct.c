@@ -196,13 +196,13 @@ direct_release(TideLink *link, TideError *err)
 static bool
 find_publications(TideLink *link, char **publications, TideError *err)
 {
-	const char *lanes[1] = {link->spec.lanes};
+	const char *values[2] = {tide_link_destination(link), link->spec.lanes};
 	PGresult *res;
 
 	*publications = NULL;
 	if (!tide_link_control(link, err))
 		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_publications, 1, lanes, &res, err))
+	if (!tide_pg_exec(link->control, tide_q_rows_publications, 2, values, &res, err))
 		return tide_link_at_origin(link, err);
 	if (!PQgetisnull(res, 0, 0))
 		*publications = tide_strdup(PQgetvalue(res, 0, 0));
@@ -329,6 +329,7 @@ direct_close(TideFrameSource *source)
 const TideTransport tide_transport_direct = {
 	.name = "direct",
 	.needs_origin = true,
+	.for_one = true,
 	.reserve = direct_reserve,
 	.check = direct_check,
 	.release = direct_release,

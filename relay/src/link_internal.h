@@ -30,6 +30,7 @@ typedef struct TideTransport
 {
 	const char *name;  /* as in tide.link */
 	bool needs_origin; /* the origin's database must be reachable all the time */
+	bool for_one;	   /* frames are made for this region alone: residency can be kept */
 
 	/* ---- before streaming; these may wait, on link->control too ---- */
 
@@ -147,6 +148,9 @@ extern bool tide_link_at_origin(const TideLink *link, TideError *err);
 
 /* The conninfo with its reference resolved, for tide_secret_free.  NULL: err is filled. */
 extern char *tide_link_conninfo(const TideLink *link, TideError *err);
+
+/* This region's name for the origin, if it makes frames for it alone; else NULL: the same for all. */
+extern const char *tide_link_destination(const TideLink *link);
 
 /* A connection in replication mode to the origin. */
 extern bool tide_link_open_wal(const TideLink *link, TideWal **wal, TideError *err);

@@ -156,12 +156,13 @@ announce(TideLink *link, uint64_t position, bool *gone, TideError *err)
 bool
 tide_nats_link_reserve(TideLink *link, uint64_t *position, TideError *err)
 {
+	const char *values[1] = {NULL};
 	PGresult *res;
 	bool gone;
 
 	if (!tide_link_control(link, err) || !announce(link, 0, &gone, err))
 		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_identify, 0, NULL, &res, err))
+	if (!tide_pg_exec(link->control, tide_q_rows_identify, 1, values, &res, err))
 		return tide_link_at_origin(link, err);
 	*position = tide_pg_lsn(res, 0, 5);
 	PQclear(res);

@@ -160,13 +160,14 @@ tide_link_look(TideLink *link, TideTableList **here, TideError *err)
 bool
 tide_link_tables(TideLink *link, TideTableList **there, TideError *err)
 {
+	const char *destination[1] = {tide_link_destination(link)};
 	PGresult *res;
 	TideTableList *here;
 
 	*there = NULL;
 	if (!tide_link_look(link, &here, err))
 		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_tables, 0, NULL, &res, err))
+	if (!tide_pg_exec(link->control, tide_q_rows_tables, 1, destination, &res, err))
 	{
 		tide_tables_free(here);
 		return tide_link_at_origin(link, err);

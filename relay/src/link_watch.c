@@ -340,6 +340,7 @@ ask_there(TideLinkWatch *watch, TideError *err)
 {
 	TideLink *link = watch->link;
 	const char *slot[1] = {link->spec.slot};
+	const char *destination[1] = {tide_link_destination(link)};
 	long long now = tide_monotonic_ms();
 
 	if (now >= watch->heartbeat_at)
@@ -359,7 +360,7 @@ ask_there(TideLinkWatch *watch, TideError *err)
 	{
 		watch->asked = TABLES;
 		watch->ask_tables = false;
-		return tide_pg_send(link->control, tide_q_rows_tables, 0, NULL, NULL, NULL, err);
+		return tide_pg_send(link->control, tide_q_rows_tables, 1, destination, NULL, NULL, err);
 	}
 	if (now >= watch->slot_at && link->transport->needs_origin)
 	{

@@ -60,7 +60,8 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 		long long start = tide_monotonic_ms();
 
 		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err) &&
-			 report_lags(maintenance, pg, err);
+			 report_lags(maintenance, pg, err) &&
+			 tide_pg_exec(pg, tide_q_relay_residency, 0, NULL, NULL, err);
 		took = tide_monotonic_ms() - start;
 	}
 	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));

@@ -182,10 +182,11 @@ read_spec(Publisher *p, TideError *err)
 static bool
 identify(Publisher *p, TideError *err)
 {
+	const char *values[1] = {NULL}; /* for nobody in particular */
 	PGresult *res;
 	bool logical;
 
-	if (!home_exec(p, tide_q_rows_identify, 0, NULL, &res, err))
+	if (!home_exec(p, tide_q_rows_identify, 1, values, &res, err))
 		return false;
 	p->system_id = (uint64_t) tide_pg_int64(res, 0, 1);
 	p->timeline = (uint32_t) tide_pg_int64(res, 0, 2);
@@ -343,11 +344,11 @@ find_published(Publisher *p, uint64_t *end, TideError *err)
 static bool
 find_publications(Publisher *p, char **publications, TideError *err)
 {
-	const char *lanes[1] = {"main,low"}; /* one stream for all regions has everything */
+	const char *values[2] = {NULL, "main,low"}; /* one stream for all regions has everything */
 	PGresult *res;
 
 	*publications = NULL;
-	if (!home_exec(p, tide_q_rows_publications, 1, lanes, &res, err))
+	if (!home_exec(p, tide_q_rows_publications, 2, values, &res, err))
 		return false;
 	if (!PQgetisnull(res, 0, 0))
 		*publications = tide_strdup(PQgetvalue(res, 0, 0));

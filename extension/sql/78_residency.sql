@@ -1,0 +1,254 @@
+/*
+ * 78_residency.sql
+ *		What is here, against what may be: audit and removal.
+ *
+ * Owns: counting and removing what this region may not hold any more, what a change of a class would do.
+ * Does not own: the rules (73_residency.sql), removing as such (residency.c).
+ *
+ * A region may hold what its rule allows, and whatever it wrote itself: only versions that others
+ * wrote count.  What is removed is removed here: it goes under a replication origin, like what comes by
+ * a link, so that nobody takes it for a delete.
+ */
+
+/* ---- looking ---- */
+
+/* Which rows of others must not be here, as a condition; NULL: there are none. */
+CREATE FUNCTION tide._residency_foreign(filter text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT format('tide.stamp_origin(tide_stamp) <> %s AND (%s) IS NOT TRUE', tide.region_id(tide.region_name()),
+				  coalesce(filter, 'false'))
+	WHERE filter IS DISTINCT FROM 'true'
+$$;
+
+/*
+ * Columns of a table that must be empty here, and what stands for empty: a default that is a constant, as
+ * rows that come without the column get that; else NULL, if the column may be.  None of both: it can't be told.
+ */
+CREATE FUNCTION tide._residency_denied(tbl regclass, columns text[]) RETURNS TABLE (col name, empty text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT a.attname,
+		CASE WHEN d.oid IS NOT NULL AND NOT EXISTS (SELECT FROM regexp_matches(d.adbin::text, '\{([A-Z]+)', 'g') m
+													WHERE m[1] NOT IN ('CONST', 'RELABELTYPE'))
+			 THEN pg_get_expr(d.adbin, d.adrelid)
+			 WHEN NOT a.attnotnull THEN 'NULL' END
+	FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+	WHERE a.attrelid = tbl AND a.attname = ANY (tide._residency_columns(tbl)) AND a.attname <> ALL (columns)
+	ORDER BY a.attnum
+$$;
+
+/* How many rows, and values in denied columns of other rows, others wrote and must not be here. */
+CREATE FUNCTION tide._residency_held(tbl regclass, filter text, columns text[], OUT rows bigint, OUT "values" bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	wrong text := coalesce(tide._residency_foreign(filter), 'false');
+	filled text := (SELECT string_agg(format('(%I IS DISTINCT FROM %s)::int', d.col, d.empty), ' + ')
+					FROM tide._residency_denied(tbl, columns) d WHERE d.empty IS NOT NULL);
+BEGIN
+	rows := 0;
+	"values" := 0;
+	IF wrong = 'false' AND filled IS NULL THEN
+		RETURN;
+	END IF;
+	EXECUTE format('SELECT count(*) FILTER (WHERE %s), coalesce(sum(%s) FILTER (WHERE (%s) IS NOT TRUE), 0)::bigint FROM %s '
+				   'WHERE tide.stamp_origin(tide_stamp) <> %s',
+				   wrong, coalesce(filled, '0'), wrong, tbl, tide.region_id(tide.region_name()))
+		INTO rows, "values";
+END;
+$$;
+
+CREATE FUNCTION tide.residency_audit()
+RETURNS TABLE (region text, "table" text, class text, rows text, columns text[], denied text[], sent text, rows_against bigint,
+			   values_against bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here text := tide.region_name();
+	rule tide.residency_rule;
+	tbl regclass;
+BEGIN
+	FOR tbl, class IN SELECT t.relid, t.class FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
+					  WHERE k.residency IS NOT NULL ORDER BY t.relid::text COLLATE "C"
+	LOOP
+		FOR rule IN SELECT r.* FROM tide.residency_rule r WHERE r.relid = tbl ORDER BY r.region <> here, r.region
+		LOOP
+			region := rule.region;
+			"table" := tbl::text;
+			rows := CASE rule.filter WHEN 'true' THEN 'all' ELSE coalesce(rule.filter, 'none') END;
+			columns := coalesce(rule.columns, tide._residency_columns(tbl));
+			denied := (SELECT array_agg(c ORDER BY n) FROM unnest(tide._residency_columns(tbl)) WITH ORDINALITY u (c, n)
+					   WHERE c <> ALL (columns));
+			sent := tide._residency_sent(tbl, rule);
+			rows_against := NULL;
+			values_against := NULL;
+			IF region = here THEN
+				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule.filter, columns) h;
+			END IF;
+			RETURN NEXT;
+		END LOOP;
+	END LOOP;
+END;
+$$;
+
+/* How a region's part gets there. */
+CREATE FUNCTION tide._residency_sent(tbl regclass, rule tide.residency_rule) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN rule.region = tide.region_name() THEN
+					coalesce((SELECT 'not taken from ' || string_agg(l.region, ', ' ORDER BY l.region)
+									 || ': residency needs a direct link'
+							  FROM tide.link l WHERE l.transport <> 'direct' HAVING count(*) > 0), 'this region')
+				WHEN rule.filter IS NULL THEN 'nothing'
+				WHEN rule.region IN (SELECT d.region FROM tide.rows_destination d) THEN
+					'not sent: residency needs a direct link'
+				WHEN NOT tide._residency_published(rule.relid, tide._residency_publication(rule.region, t.insert_only), rule.columns)
+					THEN 'not as it should be: its publication was changed; call tide.table_add() again'
+				ELSE 'direct' END
+	FROM tide.replicated_table t WHERE t.relid = tbl
+$$;
+
+/* ---- removing ---- */
+
+CREATE FUNCTION tide._residency_begin() RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'tide_sql_residency_begin';
+
+CREATE FUNCTION tide._residency_write(rel regclass, statement text, ctids tid[]) RETURNS bigint
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'tide_sql_residency_write';
+
+/* Does that with all rows of one leaf that meet the condition; how many. */
+CREATE FUNCTION tide._residency_sweep(leaf regclass, condition text, statement text) RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	ctids tid[] := '{}';
+	one tid;
+	done bigint := 0;
+BEGIN
+	FOR one IN EXECUTE format('SELECT ctid FROM ONLY %s WHERE %s FOR UPDATE', leaf, condition)
+	LOOP
+		ctids := ctids || one;
+		IF cardinality(ctids) >= 1000 THEN
+			done := done + tide._residency_write(leaf, statement, ctids);
+			ctids := '{}';
+		END IF;
+	END LOOP;
+	IF cardinality(ctids) > 0 THEN
+		done := done + tide._residency_write(leaf, statement, ctids);
+	END IF;
+	RETURN done;
+END;
+$$;
+
+/* Removes what one table must not hold. */
+CREATE FUNCTION tide._residency_purge(tbl regclass, rule tide.residency_rule, OUT rows bigint, OUT "values" bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here bigint := tide.region_id(tide.region_name());
+	wrong text := tide._residency_foreign(rule.filter);
+	leaf regclass;
+	denied record;
+BEGIN
+	rows := 0;
+	"values" := 0;
+	FOR leaf IN SELECT l FROM tide._table_leaves(tbl) l
+	LOOP
+		IF wrong IS NOT NULL THEN
+			rows := rows + tide._residency_sweep(leaf, wrong, format('DELETE FROM ONLY %s WHERE ctid = ANY ($1)', leaf));
+		END IF;
+		FOR denied IN SELECT d.* FROM tide._residency_denied(tbl, coalesce(rule.columns, tide._residency_columns(tbl))) d
+					  WHERE d.empty IS NOT NULL
+		LOOP
+			"values" := "values" + tide._residency_sweep(leaf,
+				format('tide.stamp_origin(tide_stamp) <> %s AND %I IS DISTINCT FROM %s', here, denied.col, denied.empty),
+				format('UPDATE ONLY %s SET %I = %s WHERE ctid = ANY ($1)', leaf, denied.col, denied.empty));
+		END LOOP;
+	END LOOP;
+END;
+$$;
+
+CREATE FUNCTION tide._residency_purge_all(only_due boolean) RETURNS TABLE ("table" text, rows bigint, "values" bigint)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	rule tide.residency_rule;
+BEGIN
+	FOR rule IN SELECT r.* FROM tide.residency_rule r JOIN pg_class c ON c.oid = r.relid
+				WHERE r.region = tide.region_name()
+					AND (NOT only_due OR r.relid IN (SELECT d.relid FROM tide.residency_due d))
+				ORDER BY r.relid::text COLLATE "C"
+	LOOP
+		SELECT p.rows, p.values INTO rows, "values" FROM tide._residency_purge(rule.relid, rule) p;
+		"table" := rule.relid::text;
+		IF rows > 0 OR "values" > 0 THEN
+			RAISE LOG 'pg_tide: removed % rows and % values of table % that may not be in region "%"',
+				rows, "values", "table", rule.region;
+			RETURN NEXT;
+		END IF;
+	END LOOP;
+END;
+$$;
+
+/* Removes what others wrote and this region may not hold; dry_run: says it only. */
+CREATE FUNCTION tide.residency_purge(dry_run boolean DEFAULT false)
+RETURNS TABLE ("table" text, rows bigint, "values" bigint)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM tide.residency_rule) THEN
+		RETURN;
+	ELSIF NOT coalesce(dry_run, false) THEN
+		PERFORM tide._residency_begin();
+		RETURN QUERY SELECT * FROM tide._residency_purge_all(false);
+		RETURN;
+	END IF;
+	RETURN QUERY SELECT a."table", a.rows_against, a.values_against FROM tide.residency_audit() a
+		WHERE a.rows_against > 0 OR a.values_against > 0;
+END;
+$$;
+
+/*
+ * Called by relays again and again.  What was on its way when less became allowed comes after that: a
+ * table is looked through until every link has come past the moment, by its origin's clock.
+ */
+CREATE FUNCTION tide.relay_residency() RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+	began timestamptz := clock_timestamp();
+	passed timestamptz;
+	removed bigint;
+BEGIN
+	IF NOT EXISTS (SELECT FROM tide.residency_due) OR NOT pg_try_advisory_xact_lock(1953064039, 2) THEN
+		RETURN 0;
+	END IF;
+	/* Before the rows are looked at: what links have come past by now is here. */
+	passed := (SELECT min(coalesce(p.heartbeat_at, '-infinity')) FROM tide.link l
+			   LEFT JOIN tide.link_progress p ON p.link_id = l.id WHERE l.transport = 'direct');
+	PERFORM tide._residency_begin();
+	SELECT coalesce(sum(p.rows + p.values), 0) INTO removed FROM tide._residency_purge_all(true) p;
+	DELETE FROM tide.residency_due d
+		WHERE d.since < began AND (passed IS NULL OR passed > d.since + interval '5 seconds')
+			OR NOT EXISTS (SELECT FROM tide.residency_rule r WHERE r.relid = d.relid);
+	RETURN removed;
+END;
+$$;
+
+/* ---- rights ---- */
+
+GRANT EXECUTE ON FUNCTION tide.residency_purge(boolean) TO tide_admin;
+GRANT EXECUTE ON FUNCTION tide.residency_audit() TO tide_admin, tide_relay, tide_reader;
+GRANT EXECUTE ON FUNCTION tide.relay_residency() TO tide_relay;

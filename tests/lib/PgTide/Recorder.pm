@@ -1,0 +1,119 @@
+# PgTide::Recorder
+#		A proxy in front of a PostgreSQL server that keeps every byte that crosses, in both directions.
+#
+# Owns: one TCP port on the loopback, one file for each direction of each connection, searching them.
+# Does not own: what the bytes mean; connections must be plaintext (sslmode=disable).
+package PgTide::Recorder;
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IO::Socket::INET;
+use IO::Socket::UNIX;
+
+use PgTide::Process;
+use PgTide::Test qw(wait_until);
+
+# name, port; server (a PgTide::Region); dir for the files.
+sub new
+{
+	my ($class, %args) = @_;
+	my $self = bless {%args}, $class;
+	mkdir $self->{dir} or die "$self->{dir}: $!";
+	my $socket = $self->{server}->host . '/.s.PGSQL.' . $self->{server}->port;
+	$self->{process} = PgTide::Process->new(
+		name    => $self->{name},
+		command => [ $^X, "-I$ENV{TIDE_TOP}/tests/lib", (map { "-I$_" } @INC), '-MPgTide::Recorder', '-e', 'PgTide::Recorder::serve(@ARGV)',
+			$self->{port}, $socket, $self->{dir} ],
+		log => "$self->{dir}.log")->start;
+	wait_until(sub { IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{port}) }, 10, "$self->{name} to listen")
+	  // die "$self->{name} does not listen\n";
+	return $self;
+}
+
+# How a relay reaches the server through here.
+sub conninfo
+{
+	my ($self) = @_;
+	return "host=127.0.0.1 port=$self->{port} user=relay dbname=postgres connect_timeout=5 sslmode=disable gssencmode=disable";
+}
+
+# Everything that came from the server so far, a string for each connection.
+sub from_server
+{
+	my ($self) = @_;
+	return map { local (@ARGV, $/) = ($_); <> // '' } glob "$self->{dir}/*.from";
+}
+
+# How often these bytes came from the server.
+sub seen
+{
+	my ($self, $bytes) = @_;
+	my $n = 0;
+	$n += () = /\Q$bytes\E/g for $self->from_server;
+	return $n;
+}
+
+sub bytes
+{
+	my ($self) = @_;
+	my $n = 0;
+	$n += length for $self->from_server;
+	return $n;
+}
+
+sub stop { return $_[0]{process}->stop; }
+
+# ---- the process ----
+
+sub _pass
+{
+	my ($from, $to, $file) = @_;
+	my $n = sysread $from, my $bytes, 1 << 16;
+	return 0 unless $n;
+	syswrite $file, $bytes or die "write: $!";
+	while (length $bytes)
+	{
+		my $done = syswrite $to, $bytes or return 0;
+		substr $bytes, 0, $done, '';
+	}
+	return 1;
+}
+
+sub _carry
+{
+	my ($client, $server, $name) = @_;
+	open my $to, '>', "$name.to" or die "$name.to: $!";
+	open my $from, '>', "$name.from" or die "$name.from: $!";
+	my $select = IO::Select->new($client, $server);
+	while (my @ready = $select->can_read)
+	{
+		for my $socket (@ready)
+		{
+			my @way = $socket == $client ? ($client, $server, $to) : ($server, $client, $from);
+			exit 0 unless _pass(@way);
+		}
+	}
+	exit 0;
+}
+
+sub serve
+{
+	my ($port, $path, $dir) = @_;
+	my $listen = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 20, ReuseAddr => 1) or die "listen: $!";
+	my $n = 0;
+	$SIG{CHLD} = 'IGNORE';
+	$SIG{PIPE} = 'IGNORE';
+	while (1)
+	{
+		my $client = $listen->accept or next;
+		$n++;
+		next if fork;
+		my $server = IO::Socket::UNIX->new(Peer => $path) or exit 1;
+		_carry($client, $server, sprintf('%s/%04d', $dir, $n));
+	}
+	return;
+}
+
+1;

@@ -327,6 +327,18 @@ FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, c
 SELECT p.region, p."table", pg_catalog.count(*), (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]
 FROM tide.pending_changes p GROUP BY p.region, p."table" ORDER BY p.region, p."table";
 
+-- name: doctor_sync
+SELECT d.class, d.peer, d.listed, d.connected, d.ended,
+       pg_catalog.date_trunc('second', d.last_ended),
+       EXISTS (SELECT FROM tide.rows_destination r WHERE r.region = d.peer) AND NOT d.connected,
+       d.line
+FROM tide._durability() d ORDER BY d.class;
+
+-- name: sync_metrics
+SELECT class, peer, waits, extract(epoch FROM waited)::numeric(20, 6), ended, waiting, listed::int,
+       connected::int
+FROM tide.durability ORDER BY class;
+
 -- name: doctor_lag
 SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo
 FROM tide.lag l JOIN tide.class c ON c.name = l.class JOIN tide.links k ON k.region = l.region

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 
+use JSON::PP qw(decode_json);
 use Test::More;
 use Time::HiRes qw(time);
 
@@ -29,6 +30,7 @@ sub list_standbys
 	return;
 }
 
+my $NAMES = 'synchronous_standby_names';
 my $n = 0;
 
 # A session that runs one piece of SQL by itself; ->wait_end, ->log_text.
@@ -53,6 +55,17 @@ sub counts
 {
 	my ($side, $class) = @_;
 	return $mesh->sql($side, "SELECT waits, ended FROM tide.durability WHERE class = '$class'");
+}
+
+# The doctor's findings about the check of durability, by class: "level: message (hint)".
+sub doctor
+{
+	my ($side) = @_;
+	my $out = `$ENV{TIDE_TOP}/build/pg_tide doctor -d "${\$mesh->node($side)->relay_conninfo}" --json 2>&1`;
+	my $document = eval { decode_json($out) } // do { diag($out); {} };
+	my %found;
+	$found{ $_->{subject} } .= "$_->{level}: $_->{message} ($_->{hint})\n" for grep { $_->{check} eq 'rows.durability' && defined $_->{subject} } @{ $document->{findings} };
+	return \%found;
 }
 
 sub set_up
@@ -222,17 +235,34 @@ sub test_ended
 	like($session->log_text, qr/WARNING:  TD022: committed here, but region "eu-west" has not confirmed it/, '... said');
 	is(counts('us', 'money'), ($waits + 2) . '|3', '... counted');
 	like($mesh->error_of('us', 'INSERT INTO ledger VALUES (5004, 1)'), qr/TD022/, '... and the next one is refused');
+	like(doctor('us')->{money}, qr/error: the server does not wait for region "eu-west".*\(set \Q$NAMES = '$line'\E and reload\)/, '... as the doctor says');
 	for my $other ("ANY 1 ($line, other)" =~ s/ANY 1 \(ANY 1 \((\w+)\)/ANY 1 ($1/r, '*', 'other')
 	{
 		list_standbys('us', $other);
 		like($mesh->error_of('us', 'INSERT INTO ledger VALUES (5004, 1)'), qr/TD022/, "... with $other, too");
 	}
 	list_standbys('us', $line);
-	$mesh->relay('eu')->thaw;
+
+	# The peer is gone altogether.
+	$mesh->relay('eu')->kill9;
+	ok(defined $mesh->wait_value('us', q{SELECT bool_or(connected) FROM tide.durability}, 'f'), 'the peer dies: the view shows it');
+	my $doctor = doctor('us');
+	like($doctor->{money}, qr/error: region "eu-west" takes no rows from here: commits wait for it/, '... and the doctor');
+	like($doctor->{money}, qr/warn: 3 wait\(s\) for region "eu-west" ended without its answer/, '... and what it meant');
+	my $relay = $mesh->relay('us');
+	ok(defined wait_until(sub { ($relay->metric('pg_tide_sync_peer_connected', qr/class="money"/) // 1) == 0 }, 30, 'the metric'), '... and the metrics');
+	is($relay->metric('pg_tide_sync_waits_ended_total', qr/class="money",peer="eu-west"/), 3, '... which count what ended');
+	is($relay->metric('pg_tide_sync_waits_total', qr/class="mutual"/), 402, '... and what waited');
+	$session = session('us', 'INSERT INTO ring VALUES (5006, 1)');
+	is($session->wait_end(20), 0, 'a commit waits for its time only');
+	is(counts('us', 'mutual'), '403|3', '... and is counted');
+	$mesh->start_relay('eu');
 	$mesh->settle;
 	$mesh->same_tables('when the peer is back, it has what was not confirmed', [qw(ring ledger)]);
 	$mesh->sql('us', "INSERT INTO ring VALUES (5005, 1)");
-	is(counts('us', 'mutual'), '403|2', '... and commits wait, and are answered, again');
+	ok(defined $mesh->wait_value('us', q{SELECT bool_and(connected) FROM tide.durability}, 't'), '... and is shown');
+	unlike(doctor('us')->{money}, qr/error/, '... and the doctor has no complaint but what was');
+	is(counts('us', 'mutual'), '404|3', '... and commits wait, and are answered, again');
 	return;
 }
 

@@ -143,6 +143,12 @@ SELECT pg_catalog.jsonb_build_object(
                   FROM tide.link k JOIN tide.link_table t ON t.link_id = k.id,
                       LATERAL (SELECT greatest(t.rows_total, t.rows_done, 1) AS weight) w
                   WHERE k.region = l.region) c),
+    'sync', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                        'class', d.class, 'peer', d.peer, 'listed', d.listed,
+                        'connected', d.connected, 'lag_bytes', d.lag_bytes, 'waiting', d.waiting,
+                        'waits', d.waits, 'waits_ended', d.ended, 'last_ended', d.last_ended)
+                        ORDER BY d.class), '[]')
+             FROM tide.durability d),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
                          'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'

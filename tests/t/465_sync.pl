@@ -36,13 +36,13 @@ my $n = 0;
 # A session that runs one piece of SQL by itself; ->wait_end, ->log_text.
 sub session
 {
-	my ($side, $sql, @options) = @_;
+	my ($side, @sql) = @_;
 	$n++;
 	return PgTide::Process->new(
 		name    => "session $n",
 		log     => "$ENV{TIDE_DATA}/session$n.log",
 		command => [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-v', 'VERBOSITY=verbose',
-			'-d', $mesh->node($side)->connstr('postgres') . " application_name=session$n", '-c', $sql ])->start;
+			'-d', $mesh->node($side)->connstr('postgres') . " application_name=session$n", map { ('-c', $_) } @sql ])->start;
 }
 
 sub waiting
@@ -139,9 +139,11 @@ my %WAITS = (
 	'a partition'         => 'INSERT INTO parts_1 VALUES (2, 1)',
 	'a later partition'   => 'UPDATE parts_2 SET v = 2',
 	'a cascade'           => 'DELETE FROM head WHERE id = 1',
+	'what is no table of ours' => 'CREATE TABLE not_ours_2 ()',
 	'TRUNCATE'            => 'TRUNCATE bin');
 
 my %PASSES = (
+	'what is no table of ours and need not' => 'SET synchronous_commit = local; CREATE TABLE not_ours_1 ()',
 	'an asynchronous class'     => 'INSERT INTO clicks VALUES (300, 1)',
 	'no row'                    => 'UPDATE ledger SET v = 9 WHERE id = -1',
 	'a transaction rolled back' => 'BEGIN; INSERT INTO ledger VALUES (301, 1); ROLLBACK',
@@ -201,8 +203,8 @@ sub test_ended
 	$mesh->relay('eu')->freeze;
 
 	my $start = time;
-	my $session = session('us', "INSERT INTO ring VALUES (5000, 1); SELECT pg_sleep(0.3)");
-	is($session->wait_end(20), 0, 'a time limit: the commit stands');
+	my $session = session('us', "SET statement_timeout = '300ms'", 'INSERT INTO ring VALUES (5000, 1)', 'SELECT FROM pg_sleep(0.2)');
+	is($session->wait_end(20), 0, 'a time limit (not statement_timeout): the commit stands, the next statement runs');
 	my $took = time - $start;
 	ok($took > 1.9 && $took < 10, "... after the time the class names") or diag $took;
 	like($session->log_text, qr/WARNING:  TD022: committed here, but region "eu-west" has not confirmed it\n.*at most 2000 ms/s, '... and says what is not known');
@@ -243,15 +245,26 @@ sub test_ended
 	}
 	list_standbys('us', $line);
 
+	# Who answered can't be known when the list may have changed meanwhile.
+	$session = session('us', 'INSERT INTO ledger VALUES (5007, 1)');
+	ok(waiting('us', 1), 'another one waits');
+	$mesh->node('us')->reload;
+	$mesh->sql('us', 'SELECT 1');
+	$mesh->relay('eu')->thaw;
+	is($session->wait_end(20), 0, '... the configuration is loaded again: it waits on');
+	like($session->log_text, qr/WARNING:  TD022: /, '... and does not say that it was answered by its peer');
+	is(counts('us', 'money'), ($waits + 3) . '|4', '... counted');
+
 	# The peer is gone altogether.
 	$mesh->relay('eu')->kill9;
 	ok(defined $mesh->wait_value('us', q{SELECT bool_or(connected) FROM tide.durability}, 'f'), 'the peer dies: the view shows it');
 	my $doctor = doctor('us');
 	like($doctor->{money}, qr/error: region "eu-west" takes no rows from here: commits wait for it/, '... and the doctor');
-	like($doctor->{money}, qr/warn: 3 wait\(s\) for region "eu-west" ended without its answer/, '... and what it meant');
+	like(`$ENV{TIDE_TOP}/build/pg_tide status -d "${\$mesh->node('us')->relay_conninfo}"`, qr/^money +eu-west +yes +no .* 4  \d{4}-/m, '... and the status');
+	like($doctor->{money}, qr/warn: 4 wait\(s\) for region "eu-west" ended without its answer/, '... and what it meant');
 	my $relay = $mesh->relay('us');
 	ok(defined wait_until(sub { ($relay->metric('pg_tide_sync_peer_connected', qr/class="money"/) // 1) == 0 }, 30, 'the metric'), '... and the metrics');
-	is($relay->metric('pg_tide_sync_waits_ended_total', qr/class="money",peer="eu-west"/), 3, '... which count what ended');
+	is($relay->metric('pg_tide_sync_waits_ended_total', qr/class="money",peer="eu-west"/), 4, '... which count what ended');
 	is($relay->metric('pg_tide_sync_waits_total', qr/class="mutual"/), 402, '... and what waited');
 	$session = session('us', 'INSERT INTO ring VALUES (5006, 1)');
 	is($session->wait_end(20), 0, 'a commit waits for its time only');
@@ -263,6 +276,22 @@ sub test_ended
 	ok(defined $mesh->wait_value('us', q{SELECT bool_and(connected) FROM tide.durability}, 't'), '... and is shown');
 	unlike(doctor('us')->{money}, qr/error/, '... and the doctor has no complaint but what was');
 	is(counts('us', 'mutual'), '404|3', '... and commits wait, and are answered, again');
+	return;
+}
+
+# A limit about as long as the answer takes: whoever comes first, nothing but the wait is ended.
+sub test_race
+{
+	my ($waits, $ended) = split /\|/, counts('us', 'mutual');
+	$mesh->sql('us', q{SELECT tide.class_alter('mutual', '{"wait": 0.005}')});
+	my @sessions = map { my $from = 10_000 + $_ * 1000;
+		session('us', "DO \$\$BEGIN FOR n IN $from .. $from + 299 LOOP INSERT INTO ring VALUES (n, 1); COMMIT; PERFORM count(*) FROM generate_series(1, 100); END LOOP; END\$\$") } 0 .. 3;
+	is(join(' ', map { $_->wait_end(60) // 'waits' } @sessions), '0 0 0 0', 'a limit as long as an answer takes ends waits, and nothing else')
+	  or diag map { $_->log_text } @sessions;
+	my ($later, $more) = split /\|/, counts('us', 'mutual');
+	my $said = () = join('', map { $_->log_text } @sessions) =~ /TD022/g;
+	is($later - $waits, 1200, '... every commit is counted');
+	is($more - $ended, $said, "... and each that ended without an answer ($said) was said to have");
 	return;
 }
 
@@ -324,6 +353,7 @@ test_wait();
 test_kinds();
 test_mutual();
 test_ended();
+test_race();
 test_crash();
 $mesh->nothing_special('nothing was parked or copied again');
 $mesh->stop;

@@ -22,6 +22,7 @@ use Bench::RowsReport;
 use Bench::RowsWire;
 use Bench::Scope;
 use Bench::Stamp;
+use Bench::Sync;
 use Bench::Util qw(region);
 
 # What is aimed at: shown beside each figure.
@@ -38,7 +39,9 @@ my @ROW_PARTS = (
 	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
 	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure,
 	scope => \&Bench::Scope::measure);
-my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS;
+# With servers of their own.
+my @OWN_PARTS = (sync => \&Bench::Sync::measure);
+my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS, @OWN_PARTS;
 
 my ($quick, $only, $again, $write_docs);
 GetOptions('quick' => \$quick, 'only=s' => \$only, 'again' => \$again,
@@ -239,6 +242,7 @@ sub measure_all
 	  if grep { !ref && $wanted{$_} } @EVENT_PARTS;
 	measure_parts($results, [ Bench::RowsPair->new($quick ? 20_000 : 1_000_000) ], @ROW_PARTS)
 	  if grep { !ref && $wanted{$_} } @ROW_PARTS;
+	measure_parts($results, [], @OWN_PARTS);
 	@$run{qw(seconds load_after)} = (int(time - $start), load());
 	for my $earlier (@{ $results->{runs} // [] })
 	{

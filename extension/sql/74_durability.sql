@@ -194,7 +194,7 @@ $$;
 CREATE FUNCTION tide._durability()
 RETURNS TABLE (class text, peer text, wait interval, standby text, listed boolean, connected boolean, state text,
 			   lag interval, lag_bytes bigint, waiting bigint, waits bigint, waited interval, ended bigint,
-			   last_ended timestamptz)
+			   last_ended timestamptz, line text)
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -203,7 +203,8 @@ AS $$
 			greatest(pg_wal_lsn_diff(pg_current_wal_flush_lsn(), r.flush_lsn), 0)::bigint END,
 		(SELECT count(*) FROM pg_stat_activity a
 		 WHERE a.wait_event = 'SyncRep' AND a.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())),
-		n.waits, make_interval(secs => n.waited_us / 1000000.0::float8), n.ended, n.last_ended
+		n.waits, make_interval(secs => n.waited_us / 1000000.0::float8), n.ended, n.last_ended,
+		tide._standby_line()
 	FROM tide._sync_classes() c
 		CROSS JOIN LATERAL (SELECT tide._standby(c.sync_peer)) s (name)
 		CROSS JOIN LATERAL tide._sync_counts(c.name) n

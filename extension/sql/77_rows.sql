@@ -88,6 +88,18 @@ AS $$
 $$;
 
 /*
+ * About how large a table is.  pg_table_size() would wait for whoever has it locked, perhaps for a
+ * commit that waits for the very region that asks.
+ */
+CREATE FUNCTION tide._table_bytes(tbl pg_class) RETURNS bigint
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT greatest(tbl.relpages::bigint * current_setting('block_size')::bigint,
+					(pg_stat_file(pg_relation_filepath(tbl.oid), true)).size)
+$$;
+
+/*
  * What is published, and how a destination reads it: the rows written here; those
  * that came from elsewhere come to it from there.  Of tables with residency, what that destination may have;
  * NULL: one on a broker, which gets nothing of them.
@@ -114,7 +126,7 @@ AS $$
 		LEFT JOIN tide.residency_rule r ON r.relid = t.relid AND r.region = rows_tables.destination
 		CROSS JOIN LATERAL tide._copied_columns(c.oid, r.columns) k
 		CROSS JOIN LATERAL (SELECT CASE WHEN k.portable THEN 'binary' ELSE 'text' END) f (format)
-		CROSS JOIN LATERAL (SELECT sum(greatest(p.reltuples, 0))::bigint, sum(pg_table_size(p.oid))::bigint
+		CROSS JOIN LATERAL (SELECT sum(greatest(p.reltuples, 0))::bigint, sum(tide._table_bytes(p))::bigint
 							FROM tide._table_leaves(c.oid) l JOIN pg_class p ON p.oid = l) size (rows, bytes)
 	WHERE s.residency IS NULL OR r.filter IS NOT NULL
 	ORDER BY n.nspname, c.relname

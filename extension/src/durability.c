@@ -214,9 +214,10 @@ check_known(const char *class)
 
 	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT 1 FROM tide.class c WHERE c.name OPERATOR(pg_catalog.=) $1 AND"
-							  " c.durability OPERATOR(pg_catalog.=) 'sync'",
-							  1, types, values, NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_with_args(
+			"SELECT 1 FROM tide.class c WHERE c.name OPERATOR(pg_catalog.=) $1 AND"
+			" c.durability OPERATOR(pg_catalog.=) 'sync'",
+			1, types, values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "looking for class \"%s\" failed", class);
 	known = SPI_processed > 0;
 	SPI_finish();

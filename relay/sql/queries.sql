@@ -146,6 +146,12 @@ SELECT pg_catalog.jsonb_build_object(
                   FROM tide._link_tables t,
                       LATERAL (SELECT greatest(t.rows_total, t.rows_done, 1) AS weight) w
                   WHERE t.region = l.region) c),
+    'sync', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                        'class', d.class, 'peer', d.peer, 'listed', d.listed,
+                        'connected', d.connected, 'lag_bytes', d.lag_bytes, 'waiting', d.waiting,
+                        'waits', d.waits, 'waits_ended', d.ended, 'last_ended', d.last_ended)
+                        ORDER BY d.class), '[]')
+             FROM tide.durability d),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
                          'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
@@ -334,6 +340,18 @@ FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, c
 -- name: doctor_parked
 SELECT p.region, p."table", pg_catalog.count(*), (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]
 FROM tide.pending_changes p GROUP BY p.region, p."table" ORDER BY p.region, p."table";
+
+-- name: doctor_sync
+SELECT d.class, d.peer, d.listed, d.connected, d.ended,
+       pg_catalog.date_trunc('second', d.last_ended),
+       EXISTS (SELECT FROM tide.rows_destination r WHERE r.region = d.peer) AND NOT d.connected,
+       d.line
+FROM tide._durability() d ORDER BY d.class;
+
+-- name: sync_metrics
+SELECT class, peer, waits, extract(epoch FROM waited)::numeric(20, 6), ended, waiting, listed::int,
+       connected::int
+FROM tide.durability ORDER BY class;
 
 -- name: doctor_lag
 SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo

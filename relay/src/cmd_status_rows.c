@@ -115,10 +115,23 @@ static const TideStatusColumn slot_columns[] = {
 	{{"TIME TO FULL", true}, "seconds_to_full", tide_format_seconds},
 };
 
+static const TideStatusColumn sync_columns[] = {
+	{{"SYNC CLASS", false}, "class", tide_format_text},
+	{{"WAITS FOR", false}, "peer", tide_format_text},
+	{{"LISTED", false}, "listed", tide_format_yes},
+	{{"CONNECTED", false}, "connected", tide_format_yes},
+	{{"BEHIND", true}, "lag_bytes", tide_format_bytes},
+	{{"WAITING", true}, "waiting", tide_format_text},
+	{{"WAITS", true}, "waits", tide_format_text},
+	{{"ENDED", true}, "waits_ended", tide_format_text},
+	{{"LAST ENDED", false}, "last_ended", tide_format_text},
+};
+
 void
 tide_status_print_rows(FILE *out, const json_t *status)
 {
 	TIDE_STATUS_TABLE(out, json_object_get(status, "links"), link_columns, note_link);
+	TIDE_STATUS_TABLE(out, json_object_get(status, "sync"), sync_columns, NULL);
 	TIDE_STATUS_TABLE(out, json_object_get(status, "slots"), slot_columns, NULL);
 }
 

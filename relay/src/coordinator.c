@@ -78,6 +78,7 @@ struct TideCoordinator
 	_Atomic long long turned_ms;
 	atomic_bool connected;
 	TideMaintenance *maintenance;
+	TideSyncMetrics *sync;
 	pthread_mutex_t lock; /* protects the list against the HTTP threads */
 	Slot *slots;
 };
@@ -90,6 +91,7 @@ tide_coordinator_new(const TideCoordinatorOptions *opts, TideError *err)
 	TideCoordinator *coord = tide_zalloc(sizeof(*coord));
 
 	coord->opts = opts;
+	coord->sync = tide_sync_metrics_new();
 	coord->stop = tide_stop_new();
 	coord->abort = tide_stop_new();
 	coord->turned_ms = tide_monotonic_ms();
@@ -128,6 +130,7 @@ tide_coordinator_free(TideCoordinator *coord)
 	tide_stop_free(coord->stop);
 	tide_stop_free(coord->abort);
 	pthread_mutex_destroy(&coord->lock);
+	tide_sync_metrics_free(coord->sync);
 	free(coord->region);
 	free(coord);
 }
@@ -588,7 +591,8 @@ tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
 	bool ok;
 
-	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, take_lag, coord);
+	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->sync, take_lag,
+												coord);
 	ok = serve(coord, err);
 	tide_log(TIDE_LOG_INFO, "stopping: finishing what is in flight");
 	ok = drain(coord, err) && ok;
@@ -637,6 +641,7 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 	}
 	tide_metrics_write(out, entries, n, coord->region ? coord->region : "", TIDE_VERSION);
 	pthread_mutex_unlock(&coord->lock);
+	tide_sync_metrics_write(coord->sync, out);
 	free(entries);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "doctor_durability.h"
 #include "doctor_rows.h"
 #include "pg_json.h"
 #include "queries.h"
@@ -477,6 +478,8 @@ const TideDoctorCheck tide_doctor_rows_checks[] = {
 	 check_publications},
 	{"rows.parked", "no change is parked", TIDE_NEEDS_ROWS, check_parked},
 	{"rows.lag", "rows arrive within what their classes ask for", TIDE_NEEDS_ROWS, check_lag},
+	{"rows.durability", "regions that commits wait for are there and answer", TIDE_NEEDS_ROWS,
+	 tide_doctor_check_durability},
 	{"rows.state", "no link is failing", TIDE_NEEDS_STATUS, check_errors},
 	{"rows.links", "no link had to copy again, or waits to be removed", TIDE_NEEDS_ROWS,
 	 check_links},

@@ -18,6 +18,7 @@
 struct TideMaintenance
 {
 	const char *conninfo;
+	TideSyncMetrics *sync;
 	TideLagReport report;
 	void *arg;
 	TideStop *stop;
@@ -61,7 +62,8 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 
 		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err) &&
 			 report_lags(maintenance, pg, err) &&
-			 tide_pg_exec(pg, tide_q_relay_residency, 0, NULL, NULL, err);
+			 tide_pg_exec(pg, tide_q_relay_residency, 0, NULL, NULL, err) &&
+			 tide_sync_metrics_read(maintenance->sync, pg, err);
 		took = tide_monotonic_ms() - start;
 	}
 	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));
@@ -92,11 +94,12 @@ maintenance_thread(void *arg)
 }
 
 TideMaintenance *
-tide_maintenance_start(const char *conninfo, TideLagReport report, void *arg)
+tide_maintenance_start(const char *conninfo, TideSyncMetrics *sync, TideLagReport report, void *arg)
 {
 	TideMaintenance *maintenance = tide_zalloc(sizeof(*maintenance));
 
 	maintenance->conninfo = conninfo;
+	maintenance->sync = sync;
 	maintenance->report = report;
 	maintenance->arg = arg;
 	maintenance->stop = tide_stop_new();

@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 # What is aimed at: at least this for a link's share of native's speed (direct), and so on.
-my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, fewer => 4, relay_kib => 32 * 1024);
+my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, sync => 1, fewer => 4, relay_kib => 32 * 1024);
 my %WHAT = (one_row => 'one-row transactions', bulk => '1000-row transactions', tpcb => "pgbench's TPC-B transactions");
 
 # [what, figure, aim, met]; without the last two where nothing is aimed at.
@@ -85,6 +85,17 @@ sub scope_rows
 			'<= 3 %', $r->{cost}{$_} <= $AIM{cost}) } qw(home primary));
 }
 
+sub sync_rows
+{
+	my ($r) = @_;
+	my $case = "$r->{clients} client" . ($r->{clients} > 1 ? 's' : '');
+	my @rows = map { [ ($_ eq 'logical' ? "commit that waits for a region $r->{round_trip_ms} ms away and back, $case, native logical" : '  native physical'),
+			sprintf 'p50 %.2f ms, p99 %.2f ms; %.1f/s', @{ $r->{ways}{$_} }{qw(p50_ms p99_ms tps)} ] } qw(logical physical);
+	return (@rows, aimed('  pg_tide, class with durability sync',
+		sprintf('p50 %.2f ms, p99 %.2f ms; %.1f/s; p50 %.3f times native logical, %.3f times physical', @{ $r->{ways}{tide} }{qw(p50_ms p99_ms tps)}, @{ $r->{ratio} }{qw(logical physical)}),
+		"<= $AIM{sync} times logical", $r->{ratio}{logical} <= $AIM{sync}));
+}
+
 sub rows
 {
 	my ($results) = @_;
@@ -95,6 +106,7 @@ sub rows
 	push @rows, map { wire_rows($_) } @{ $results->{'rows-wire'} // [] };
 	push @rows, map { stamp_rows($_) } @{ $results->{stamp} // [] };
 	push @rows, map { scope_rows($_) } @{ $results->{scope} // [] };
+	push @rows, map { sync_rows($_) } @{ $results->{sync} // [] };
 	return @rows;
 }
 
@@ -111,6 +123,8 @@ sub notes
 		- *Row seen*: by a session that looks every half millisecond; one client.
 		- *Bytes between regions*: payload of TCP both ways, as the kernel counts it. A direct link reads the server's own
 		  stream; over NATS frames are compressed (zstd) before they cross.
+		- *Commit that waits*: pgbench inserts single rows; the round trip is made by tests/tools/wan.c. Native logical is a subscription with
+		  synchronous_commit = on, physical a standby, both in synchronous_standby_names alone while they are measured.
 		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.
 		- *Scope*: the same, against tables of the scope global; the region that writes is each row's home, and the primary.
 		END

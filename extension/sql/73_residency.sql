@@ -285,11 +285,18 @@ $$;
 
 /* ---- identity ---- */
 
-/* A unique index by which rows of the table can be told apart. */
-CREATE FUNCTION tide._residency_index_name(tbl oid, columns text[]) RETURNS name
-LANGUAGE sql IMMUTABLE
+/* Our index of these columns of the table, if it has one; a restored one has another table's number in its name. */
+CREATE FUNCTION tide._residency_index(tbl oid, columns text[]) RETURNS oid
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT format('tide_residency_%s_%s', tbl, left(md5(columns::text), 8))::name $$;
+AS $$
+	SELECT i.indexrelid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE i.indrelid = tbl AND c.relname LIKE 'tide\_residency\_%' AND i.indisunique AND i.indisvalid
+		AND columns = (SELECT array_agg(a.attname::text ORDER BY k.n)
+					   FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, n)
+						   JOIN pg_attribute a ON a.attrelid = tbl AND a.attnum = k.attnum)
+	ORDER BY i.indexrelid LIMIT 1
+$$;
 
 CREATE FUNCTION tide._residency_check_not_null(tbl regclass, columns text[]) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -316,21 +323,19 @@ DECLARE
 	key text[] := tide._table_key(tbl);
 	more text[] := (SELECT array_agg(u ORDER BY u) FROM unnest(used) u WHERE NOT u = ANY (key));
 	columns text[] := key || more;
-	index_name name := tide._residency_index_name(tbl, columns);
-	schema name := (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl);
-	whole oid;
+	whole oid := tide._residency_index(tbl, columns);
 	part record;
 BEGIN
 	IF more IS NULL THEN
-		PERFORM tide._residency_forget_identity(tbl, NULL);
+		PERFORM tide._residency_forget_identity(tbl);
 		RETURN;
 	END IF;
 	PERFORM tide._residency_check_not_null(tbl, more);
-	IF to_regclass(format('%I.%I', schema, index_name)) IS NULL THEN
-		EXECUTE format('CREATE UNIQUE INDEX %I ON %s (%s)', index_name, tbl,
-					   (SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(columns) WITH ORDINALITY u (c, n)));
+	IF whole IS NULL THEN
+		EXECUTE format('CREATE UNIQUE INDEX %I ON %s (%s)', format('tide_residency_%s_%s', tbl::oid, left(md5(columns::text), 8)),
+					   tbl, (SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(columns) WITH ORDINALITY u (c, n)));
+		whole := tide._residency_index(tbl, columns);
 	END IF;
-	whole := to_regclass(format('%I.%I', schema, index_name));
 	FOR part IN
 		SELECT i.indrelid::regclass AS rel, c.relname AS index
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -361,7 +366,7 @@ END;
 $$;
 
 /* The replica identity is the key again. */
-CREATE FUNCTION tide._residency_forget_identity(tbl regclass, unused text[]) RETURNS void
+CREATE FUNCTION tide._residency_forget_identity(tbl regclass) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -488,8 +493,8 @@ BEGIN
 END;
 $$;
 
-/* One region's rule for a table, put into effect. */
-CREATE FUNCTION tide._residency_set(tbl regclass, new tide.residency_rule, insert_only boolean) RETURNS void
+/* One region's rule for a table, put into effect; repair: even if it is in effect, but its publication says otherwise. */
+CREATE FUNCTION tide._residency_set(tbl regclass, new tide.residency_rule, insert_only boolean, repair boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -507,7 +512,7 @@ BEGIN
 		IF here AND (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 			PERFORM tide._residency_changed_here(tbl, old, new);
 		END IF;
-	ELSIF here OR new.filter IS NULL
+	ELSIF here OR NOT repair OR new.filter IS NULL
 		OR tide._residency_published(tbl, tide._residency_publication(new.region, insert_only), new.columns)
 	THEN
 		RETURN;
@@ -537,7 +542,7 @@ BEGIN
 		END IF;
 	END LOOP;
 	IF FOUND THEN
-		PERFORM tide._residency_forget_identity(tbl, NULL);
+		PERFORM tide._residency_forget_identity(tbl);
 	END IF;
 END;
 $$;
@@ -552,10 +557,10 @@ AS $$
 $$;
 
 /*
- * Everything that a table has because of its class's residency.  The last column of each rule, what
- * filters use, is the same in all.  tide.deriving keeps our own ALTER TABLE from bringing us here again.
+ * Everything that a table has because of its class's residency.  What filters use is the same in all rules.
+ * tide.deriving keeps our own ALTER TABLE from bringing us here again.
  */
-CREATE FUNCTION tide._residency_derive(tbl regclass, class tide.class) RETURNS void
+CREATE FUNCTION tide._residency_derive(tbl regclass, class tide.class, repair boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -575,11 +580,27 @@ BEGIN
 		IF NOT insert_only THEN
 			PERFORM tide._residency_identify(tbl, (SELECT array_agg(u) FROM jsonb_array_elements_text(rules #> '{0,used}') u));
 		END IF;
-		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns)::tide.residency_rule, insert_only)
+		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns)::tide.residency_rule, insert_only, repair)
 			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[])
 			WHERE r.region = here OR r.region IN (SELECT d.region FROM tide.residency_destination d);
 	END IF;
 	PERFORM set_config('tide.deriving', before, true);
+END;
+$$;
+
+/* Frames on a broker are the same for all: nothing with residency is in them. */
+CREATE FUNCTION tide._residency_warn() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	regions text := (SELECT string_agg(DISTINCT r, ', ') FROM (SELECT d.region FROM tide.rows_destination d
+					 UNION SELECT l.region FROM tide.link l WHERE l.transport <> 'direct') x (r));
+BEGIN
+	IF regions IS NOT NULL THEN
+		RAISE WARNING 'tables with residency don''t travel by a broker: % and this region exchange nothing of them', regions
+			USING HINT = 'Residency needs a direct link: tide.link_remove(), then tide.link_add() without a transport.';
+	END IF;
 END;
 $$;
 
@@ -660,18 +681,22 @@ AS $$ SELECT tide._residency_permit(tbl, col, false) $$;
 
 /* ---- when somebody changes a table ---- */
 
-/* Column lists name what was there: a column that comes, or a partition, is seen to at once. */
+/*
+ * Column lists name what was there: a column that comes, or a partition, is seen to at once.  Not while a
+ * dump is restored, which brings all that in pieces: pg_dump has such sessions begin with these settings.
+ */
 CREATE FUNCTION tide._residency_altered() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF current_setting('tide.deriving', true) = 'on' OR to_regclass('tide.residency_rule') IS NULL
+		OR current_setting('row_security') = 'off' AND current_setting('check_function_bodies') = 'off'
 		OR NOT EXISTS (SELECT FROM tide.class k WHERE k.residency IS NOT NULL)
 	THEN
 		RETURN;
 	END IF;
-	PERFORM tide._residency_derive(t.relid, k)
+	PERFORM tide._residency_derive(t.relid, k, false)
 		FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class AND k.residency IS NOT NULL
 		WHERE t.relid IN (SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
 						  WHERE c.classid = 'pg_class'::regclass);

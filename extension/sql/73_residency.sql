@@ -31,11 +31,12 @@ CREATE TABLE tide.residency_rule
 	PRIMARY KEY (relid, region)
 );
 
-/* Tables whose rows here must be looked through, as less is allowed since; see tide._residency_purge_due(). */
+/* Tables whose rows here must be looked through, as less is allowed since; see tide.relay_residency(). */
 CREATE TABLE tide.residency_due
 (
 	relid		regclass PRIMARY KEY,
-	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	looked_at	timestamptz							-- through them, last
 );
 
 SELECT pg_catalog.pg_extension_config_dump('tide.residency_destination', '');
@@ -466,7 +467,7 @@ AS $$
 BEGIN
 	PERFORM tide._link_origins(NULL);
 	INSERT INTO tide.residency_due (relid) VALUES (tbl)
-		ON CONFLICT ON CONSTRAINT residency_due_pkey DO UPDATE SET since = clock_timestamp();
+		ON CONFLICT ON CONSTRAINT residency_due_pkey DO UPDATE SET since = clock_timestamp(), looked_at = NULL;
 END;
 $$;
 
@@ -480,6 +481,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF tide._residency_looser(old, new) THEN
+		/* A copy that is under way would say that it is done; it goes first. */
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
 		UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL
 			FROM tide.link l, pg_class c, pg_namespace n
 			WHERE l.id = t.link_id AND l.copy AND l.transport = 'direct' AND t.state <> 'wanted'
@@ -630,6 +633,28 @@ BEGIN
 	INSERT INTO tide.residency_destination AS d (region) VALUES (_residency_add_destination.region) ON CONFLICT DO NOTHING;
 	PERFORM tide._residency_derive(t.relid, k) FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
 		WHERE k.residency IS NOT NULL;
+END;
+$$;
+
+/* The region is forgotten; what it still reads from stays (its slot's name ends with its number). */
+CREATE FUNCTION tide._residency_drop_destination(region text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pub name;
+BEGIN
+	IF EXISTS (SELECT FROM pg_replication_slots s
+			   WHERE s.slot_name LIKE 'tide\_link\_%\_' || lpad(to_hex(tide.region_id(region)), 8, '0')) THEN
+		RETURN;
+	END IF;
+	DELETE FROM tide.residency_destination d WHERE d.region = _residency_drop_destination.region;
+	DELETE FROM tide.residency_rule r WHERE r.region = _residency_drop_destination.region;
+	FOR pub IN SELECT p.pubname FROM pg_publication p
+		WHERE p.pubname IN (tide._residency_publication(region, false), tide._residency_publication(region, true))
+	LOOP
+		EXECUTE format('DROP PUBLICATION %I', pub);
+	END LOOP;
 END;
 $$;
 

@@ -176,7 +176,8 @@ BEGIN
 END;
 $$;
 
-CREATE FUNCTION tide._residency_purge_all(only_due boolean) RETURNS TABLE ("table" text, rows bigint, "values" bigint)
+/* Of these tables; NULL: of all. */
+CREATE FUNCTION tide._residency_purge_all(tables regclass[]) RETURNS TABLE ("table" text, rows bigint, "values" bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -184,8 +185,7 @@ DECLARE
 	rule tide.residency_rule;
 BEGIN
 	FOR rule IN SELECT r.* FROM tide.residency_rule r JOIN pg_class c ON c.oid = r.relid
-				WHERE r.region = tide.region_name()
-					AND (NOT only_due OR r.relid IN (SELECT d.relid FROM tide.residency_due d))
+				WHERE r.region = tide.region_name() AND (tables IS NULL OR r.relid = ANY (tables))
 				ORDER BY r.relid::text COLLATE "C"
 	LOOP
 		SELECT p.rows, p.values INTO rows, "values" FROM tide._residency_purge(rule.relid, rule) p;
@@ -210,12 +210,25 @@ BEGIN
 		RETURN;
 	ELSIF NOT coalesce(dry_run, false) THEN
 		PERFORM tide._residency_begin();
-		RETURN QUERY SELECT * FROM tide._residency_purge_all(false);
+		RETURN QUERY SELECT * FROM tide._residency_purge_all(NULL);
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT a."table", a.rows_against, a.values_against FROM tide.residency_audit() a
 		WHERE a.rows_against > 0 OR a.values_against > 0;
 END;
+$$;
+
+/* Tables to be looked through: has any link still to come past the moment, and is there anything new to see? */
+CREATE FUNCTION tide._residency_due() RETURNS TABLE (relid regclass, since timestamptz, waiting boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT d.relid, d.since, coalesce(w.waiting, false)
+	FROM tide.residency_due d CROSS JOIN LATERAL (
+		SELECT bool_or(true) AS waiting, bool_or(p.updated_at > d.looked_at) AS moved
+		FROM tide.link l LEFT JOIN tide.link_progress p ON p.link_id = l.id
+		WHERE l.transport = 'direct' AND coalesce(p.heartbeat_at, '-infinity') <= d.since + interval '5 seconds') w
+	WHERE w.waiting IS NULL OR d.looked_at IS NULL OR w.moved
 $$;
 
 /*
@@ -229,20 +242,26 @@ SET lock_timeout = '1s'
 AS $$
 DECLARE
 	began timestamptz := clock_timestamp();
-	passed timestamptz;
+	due jsonb;
 	removed bigint;
 BEGIN
 	IF NOT EXISTS (SELECT FROM tide.residency_due) OR NOT pg_try_advisory_xact_lock(1953064039, 2) THEN
 		RETURN 0;
 	END IF;
 	/* Before the rows are looked at: what links have come past by now is here. */
-	passed := (SELECT min(coalesce(p.heartbeat_at, '-infinity')) FROM tide.link l
-			   LEFT JOIN tide.link_progress p ON p.link_id = l.id WHERE l.transport = 'direct');
+	SELECT jsonb_agg(to_jsonb(d)) INTO due FROM tide._residency_due() d;
+	IF due IS NULL THEN
+		RETURN 0;
+	END IF;
 	PERFORM tide._residency_begin();
-	SELECT coalesce(sum(p.rows + p.values), 0) INTO removed FROM tide._residency_purge_all(true) p;
-	DELETE FROM tide.residency_due d
-		WHERE d.since < began AND (passed IS NULL OR passed > d.since + interval '5 seconds')
-			OR NOT EXISTS (SELECT FROM tide.residency_rule r WHERE r.relid = d.relid);
+	SELECT coalesce(sum(p.rows + p.values), 0) INTO removed
+		FROM tide._residency_purge_all(ARRAY(SELECT d.relid FROM jsonb_to_recordset(due) d (relid regclass))) p;
+	UPDATE tide.residency_due u SET looked_at = began
+		FROM jsonb_to_recordset(due) d (relid regclass, since timestamptz, waiting boolean)
+		WHERE u.relid = d.relid AND u.since = d.since AND d.waiting;
+	DELETE FROM tide.residency_due u
+		USING jsonb_to_recordset(due) d (relid regclass, since timestamptz, waiting boolean)
+		WHERE u.relid = d.relid AND u.since = d.since AND NOT d.waiting;
 	RETURN removed;
 END;
 $$;

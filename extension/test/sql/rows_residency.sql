@@ -146,6 +146,20 @@ SELECT id, region, a, b FROM held ORDER BY id;
 SELECT * FROM tide.residency_purge();
 SELECT rows_against, values_against FROM tide.residency_audit() WHERE "table" = 'public.held' AND region = 'us-east';
 
+-- As relays do it, once, and what waits for a link that has not come so far
+SELECT tide.class_create('held', '{"scope": "global", "residency": {"regions": {"eu-west": true}}}');
+SELECT relid, looked_at FROM tide.residency_due WHERE relid = 'held'::regclass;
+SELECT tide.relay_residency();
+SELECT id FROM held;
+SELECT count(*) FROM tide.residency_due;
+SELECT tide.link_add('eu-west'), tide.class_create('held', '{"scope": "global", "residency": {"regions": {"us-east": "id < 0"}}}');
+SELECT tide.relay_residency();
+SELECT tide.relay_residency();
+SELECT relid, looked_at IS NOT NULL FROM tide.residency_due;
+SELECT tide.link_remove('eu-west');
+SELECT tide.relay_residency();
+SELECT count(*) FROM tide.residency_due;
+
 -- Who may
 CREATE ROLE regress_residency_reader IN ROLE tide_reader;
 SET ROLE regress_residency_reader;
@@ -161,5 +175,7 @@ SELECT * FROM published;
 SELECT relname, relreplident, index, columns, key FROM identity;
 SELECT count(*) FROM pg_class WHERE relname LIKE 'tide_residency%' AND relkind IN ('i', 'I');
 SELECT * FROM tide.residency_rule;
+SELECT tide.region_remove('eu-west');
+SELECT d.region, (SELECT count(*) FROM pg_publication p WHERE p.pubname LIKE 'tide_to_%') FROM tide.residency_destination d;
 \c postgres
 DROP DATABASE regress_rows_residency;

@@ -25,6 +25,7 @@ $$;
 /*
  * Columns of a table that must be empty here, and what stands for empty: a default that is a constant, as
  * rows that come without the column get that; else NULL, if the column may be.  None of both: it can't be told.
+ * They are compared as text: not every type has an equality, and none of a user's own may run here.
  */
 CREATE FUNCTION tide._residency_denied(tbl regclass, columns text[]) RETURNS TABLE (col name, empty text)
 LANGUAGE sql STABLE
@@ -47,7 +48,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	wrong text := coalesce(tide._residency_foreign(filter), 'false');
-	filled text := (SELECT string_agg(format('(%I IS DISTINCT FROM %s)::int', d.col, d.empty), ' + ')
+	filled text := (SELECT string_agg(format('(%I::text IS DISTINCT FROM (%s)::text)::int', d.col, d.empty), ' + ')
 					FROM tide._residency_denied(tbl, columns) d WHERE d.empty IS NOT NULL);
 BEGIN
 	rows := 0;
@@ -169,7 +170,7 @@ BEGIN
 					  WHERE d.empty IS NOT NULL
 		LOOP
 			"values" := "values" + tide._residency_sweep(leaf,
-				format('tide.stamp_origin(tide_stamp) <> %s AND %I IS DISTINCT FROM %s', here, denied.col, denied.empty),
+				format('tide.stamp_origin(tide_stamp) <> %s AND %I::text IS DISTINCT FROM (%s)::text', here, denied.col, denied.empty),
 				format('UPDATE ONLY %s SET %I = %s WHERE ctid = ANY ($1)', leaf, denied.col, denied.empty));
 		END LOOP;
 	END LOOP;

@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use File::Find qw(find);
 use JSON::PP qw(decode_json);
 use Test::More;
 
@@ -28,14 +29,24 @@ $mesh->class('by_region', residency => { column => 'region' });
 $mesh->add_table('goods', 'shop');
 $mesh->add_table('customer', 'by_region');
 my $err = '';
-$mesh->node('eu')->psql('postgres', sprintf('SELECT tide.link_add(%s, %s)', PgTide::Duo::literal($US), PgTide::Duo::jsonb({ $mesh->transport_options('eu', 'us') })), stderr => \$err);
+$mesh->node('eu')->psql('postgres', sprintf('SELECT tide.link_add(%s, %s)', PgTide::Duo::literal($US), PgTide::Duo::jsonb({ $mesh->transport_options('eu', 'us'), compression => 0 })), stderr => \$err);
 like($err, qr/WARNING: .*don't travel by a broker: us-east/, 'a NATS link: said at once');
 $mesh->sql('us', "INSERT INTO customer VALUES (1, '$EU', 'here before')");
 $mesh->start_relays;
 ok(defined $mesh->wait_streaming('eu', 'us', 120), 'it streams');
-$mesh->sql('us', "INSERT INTO customer VALUES (2, '$EU', 'streamed'); INSERT INTO goods VALUES (1, 'x')");
+$mesh->sql('us', "INSERT INTO customer VALUES (2, '$EU', 'streamed'); INSERT INTO goods VALUES (1, 'common goods')");
 $mesh->settle_one('us', 'eu');
 is($mesh->sql('eu', 'SELECT (SELECT count(*) FROM goods), (SELECT count(*) FROM customer)'), '1|0', 'the other table comes, the one with residency does not');
+# All that the broker has kept of the frames.
+sub kept
+{
+	my ($text) = @_;
+	my $n = 0;
+	find(sub { return unless -f; local (@ARGV, $/) = ($_); $n += () = <> =~ /\Q$text\E/g; }, $mesh->nats('us')->{dir});
+	return $n;
+}
+cmp_ok(kept('common goods'), '>', 0, 'its frames have the one');
+is(kept($_), 0, "... and not \"$_\"") for 'here before', 'streamed';
 is($mesh->sql('us', "SELECT sent FROM tide.residency_audit() WHERE region = '$EU'"), 'not sent: residency needs a direct link', 'the audit there says so');
 is($mesh->sql('eu', "SELECT sent FROM tide.residency_audit() WHERE region = '$EU'"), "not taken from $US: residency needs a direct link", '... and here');
 is_deeply(doctor('eu'), [

@@ -124,7 +124,7 @@ SELECT try(command) FROM unnest(ARRAY['SELECT tide.residency_deny(''person'', ''
 
 -- What is here: rows of others that may not be; nothing this region wrote goes
 SELECT tide.class_create('held', '{"scope": "global", "residency": {"column": "region"}}');
-CREATE TABLE held (id int PRIMARY KEY, region text NOT NULL, a text, b int NOT NULL DEFAULT 7, c int NOT NULL DEFAULT random());
+CREATE TABLE held (id int PRIMARY KEY, region text NOT NULL, a text, b int NOT NULL DEFAULT 7, c int NOT NULL DEFAULT random(), d json DEFAULT '{}');
 SELECT tide.table_add('held', 'held');
 INSERT INTO held VALUES (1, 'eu-west', 'ours');
 SET session_replication_role = replica;

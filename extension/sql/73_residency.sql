@@ -28,6 +28,7 @@ CREATE TABLE tide.residency_rule
 	region		text COLLATE "C" NOT NULL,
 	filter		text,								-- as the server writes it; 'true': all rows; NULL: none
 	columns		text[],								-- NULL: all, also those that come
+	used		text[],								-- columns that filters of the class look at
 	PRIMARY KEY (relid, region)
 );
 
@@ -511,7 +512,8 @@ BEGIN
 	END IF;
 	IF old.relid IS NULL OR (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 		INSERT INTO tide.residency_rule SELECT new.*
-			ON CONFLICT ON CONSTRAINT residency_rule_pkey DO UPDATE SET filter = excluded.filter, columns = excluded.columns;
+			ON CONFLICT ON CONSTRAINT residency_rule_pkey DO UPDATE SET filter = excluded.filter, columns = excluded.columns,
+				used = excluded.used;
 		IF here AND (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 			PERFORM tide._residency_changed_here(tbl, old, new);
 		END IF;
@@ -583,8 +585,8 @@ BEGIN
 		IF NOT insert_only THEN
 			PERFORM tide._residency_identify(tbl, (SELECT array_agg(u) FROM jsonb_array_elements_text(rules #> '{0,used}') u));
 		END IF;
-		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns)::tide.residency_rule, insert_only, repair)
-			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[])
+		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns, r.used)::tide.residency_rule, insert_only, repair)
+			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[], used text[])
 			WHERE r.region = here OR r.region IN (SELECT d.region FROM tide.residency_destination d);
 	END IF;
 	PERFORM set_config('tide.deriving', before, true);
@@ -758,7 +760,7 @@ BEGIN
 			RETURN NEXT 'is copied here again from every region with a direct link';
 		END IF;
 		SELECT h.rows, h.values INTO held
-			FROM tide._residency_held(tbl, new.filter, coalesce(new.columns, tide._residency_columns(tbl))) h;
+			FROM tide._residency_held(tbl, new) h;
 		IF held.rows > 0 OR held.values > 0 THEN
 			RETURN NEXT format('%s rows and %s values of other regions are removed here', held.rows, held.values);
 		END IF;
@@ -783,13 +785,13 @@ BEGIN
 	LOOP
 		RETURN QUERY
 			SELECT format('table %s', tbl), d
-			FROM (SELECT region, n.filter, n.columns FROM tide._residency_rules(tbl, new) n WHERE new.residency IS NOT NULL
+			FROM (SELECT n.region, n.filter, n.columns, n.used FROM tide._residency_rules(tbl, new) n WHERE new.residency IS NOT NULL
 				  UNION ALL
-				  SELECT r.region, 'true', NULL FROM tide.residency_rule r WHERE r.relid = tbl AND new.residency IS NULL) n
+				  SELECT r.region, 'true', NULL, NULL FROM tide.residency_rule r WHERE r.relid = tbl AND new.residency IS NULL) n
 				LEFT JOIN tide.residency_rule r ON r.relid = tbl AND r.region = n.region,
 				tide._residency_difference(tbl, ROW(tbl, n.region, CASE WHEN r.relid IS NULL THEN 'true' ELSE r.filter END,
-													r.columns)::tide.residency_rule,
-										   ROW(tbl, n.region, n.filter, n.columns)::tide.residency_rule) d
+													r.columns, r.used)::tide.residency_rule,
+										   ROW(tbl, n.region, n.filter, n.columns, n.used)::tide.residency_rule) d
 			WHERE n.region = tide.region_name() OR n.region IN (SELECT d.region FROM tide.residency_destination d);
 	END LOOP;
 END;

@@ -23,9 +23,8 @@ AS $$
 $$;
 
 /*
- * Columns of a table that must be empty here, and what stands for empty: a default that is a constant, as
+ * Columns of a table that must be empty here (columns NULL: none), and what stands for empty: a default that is a constant, as
  * rows that come without the column get that; else NULL, if the column may be.  None of both: it can't be told.
- * They are compared as text: not every type has an equality, and none of a user's own may run here.
  */
 CREATE FUNCTION tide._residency_denied(tbl regclass, columns text[]) RETURNS TABLE (col name, empty text)
 LANGUAGE sql STABLE
@@ -41,16 +40,47 @@ AS $$
 	ORDER BY a.attnum
 $$;
 
+/*
+ * A filter is run here as the extension's owner.  It was read for types of the server's own; where no
+ * publication has it, which would keep their types, the table's owner can give its columns others since.
+ */
+CREATE FUNCTION tide._residency_check_types(tbl regclass, used text[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	col name;
+BEGIN
+	SELECT a.attname INTO col FROM pg_attribute a
+		WHERE a.attrelid = tbl AND a.attname = ANY (used) AND a.atttypid >= 16384 AND NOT a.attisdropped LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'column "%" of table % decides where rows go, and has another type now', col, tbl
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'Give it a type of the server''s own, or another residency to the class.';
+	END IF;
+END;
+$$;
+
+/* Is something in the column?  By the type's own output: a cast may be a user's function. */
+CREATE FUNCTION tide._residency_filled(col name, empty text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN empty = 'NULL' THEN format('num_nulls(%I) = 0', col)
+		   ELSE format('(num_nulls(%1$I) = 1 OR format(''%%s'', %1$I) <> format(''%%s'', %2$s))', col, empty) END
+$$;
+
 /* How many rows, and values in denied columns of other rows, others wrote and must not be here. */
-CREATE FUNCTION tide._residency_held(tbl regclass, filter text, columns text[], OUT rows bigint, OUT "values" bigint)
+CREATE FUNCTION tide._residency_held(tbl regclass, rule tide.residency_rule, OUT rows bigint, OUT "values" bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wrong text := coalesce(tide._residency_foreign(filter), 'false');
-	filled text := (SELECT string_agg(format('(%I::text IS DISTINCT FROM (%s)::text)::int', d.col, d.empty), ' + ')
-					FROM tide._residency_denied(tbl, columns) d WHERE d.empty IS NOT NULL);
+	wrong text := coalesce(tide._residency_foreign(rule.filter), 'false');
+	filled text := (SELECT string_agg(format('(%s)::int', tide._residency_filled(d.col, d.empty)), ' + ')
+					FROM tide._residency_denied(tbl, rule.columns) d WHERE d.empty IS NOT NULL);
 BEGIN
+	PERFORM tide._residency_check_types(tbl, rule.used);
 	rows := 0;
 	"values" := 0;
 	IF wrong = 'false' AND filled IS NULL THEN
@@ -89,7 +119,7 @@ BEGIN
 			rows_against := NULL;
 			values_against := NULL;
 			IF region = here THEN
-				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule.filter, columns) h;
+				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule) h;
 			END IF;
 			RETURN NEXT;
 		END LOOP;
@@ -159,6 +189,7 @@ DECLARE
 	leaf regclass;
 	denied record;
 BEGIN
+	PERFORM tide._residency_check_types(tbl, rule.used);
 	rows := 0;
 	"values" := 0;
 	FOR leaf IN SELECT l FROM tide._table_leaves(tbl) l
@@ -166,11 +197,11 @@ BEGIN
 		IF wrong IS NOT NULL THEN
 			rows := rows + tide._residency_sweep(leaf, wrong, format('DELETE FROM ONLY %s WHERE ctid = ANY ($1)', leaf));
 		END IF;
-		FOR denied IN SELECT d.* FROM tide._residency_denied(tbl, coalesce(rule.columns, tide._residency_columns(tbl))) d
+		FOR denied IN SELECT d.* FROM tide._residency_denied(tbl, rule.columns) d
 					  WHERE d.empty IS NOT NULL
 		LOOP
 			"values" := "values" + tide._residency_sweep(leaf,
-				format('tide.stamp_origin(tide_stamp) <> %s AND %I::text IS DISTINCT FROM (%s)::text', here, denied.col, denied.empty),
+				format('tide.stamp_origin(tide_stamp) <> %s AND %s', here, tide._residency_filled(denied.col, denied.empty)),
 				format('UPDATE ONLY %s SET %I = %s WHERE ctid = ANY ($1)', leaf, denied.col, denied.empty));
 		END LOOP;
 	END LOOP;

@@ -62,6 +62,7 @@ CREATE TABLE events (at int, region text);
 CREATE TABLE parts (id int, at int, region text NOT NULL, v text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
 CREATE TABLE plain (id int PRIMARY KEY);
+CREATE TYPE mood AS ENUM ('good', 'bad');
 SELECT tide.class_create('by_region', '{"scope": "global", "residency": {"column": "region"}}'), tide.class_create('free', '{"scope": "global"}');
 SELECT try($$SELECT tide.table_add('nullable', 'by_region')$$);
 SELECT try($$SELECT tide.table_add('without', 'by_region')$$);
@@ -159,6 +160,27 @@ SELECT relid, looked_at IS NOT NULL FROM tide.residency_due;
 SELECT tide.link_remove('eu-west');
 SELECT tide.relay_residency();
 SELECT count(*) FROM tide.residency_due;
+
+-- Types of users are not asked as somebody they are not: filters and denied columns
+CREATE FUNCTION evil(mood) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+CREATE CAST (mood AS text) WITH FUNCTION evil(mood) AS IMPLICIT;
+CREATE TABLE feelings (id int PRIMARY KEY, region text NOT NULL, m mood DEFAULT 'good', n mood);
+SELECT tide.class_create('feelings', '{"scope": "global", "residency": {"regions": {"us-east": {"rows": "region <> ''x''", "columns": ["id"]}}}}'), tide.table_add('feelings', 'feelings');
+INSERT INTO feelings (id, region, m, n, tide_stamp) VALUES (1, 'good', 'bad', 'bad', NULL), (2, 'good', 'good', NULL, NULL);
+SET session_replication_role = replica;
+UPDATE feelings SET tide_stamp = ('1@' || lpad(to_hex(tide.region_id('eu-west')), 8, '0'))::tide.stamp;
+RESET session_replication_role;
+SELECT rows_against, values_against FROM tide.residency_audit() WHERE "table" = 'public.feelings' AND region = 'us-east';
+SELECT * FROM tide.residency_purge();
+SELECT id, format('%s %s', m, n) FROM feelings ORDER BY id;
+SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
+SET tide.deriving = 'on';
+ALTER TABLE feelings REPLICA IDENTITY DEFAULT;
+SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
+RESET tide.deriving;
+SELECT try('SELECT * FROM tide.residency_audit()');
+SELECT tide.table_remove('feelings');
+DROP TABLE feelings;
 
 -- Who may
 CREATE ROLE regress_residency_reader IN ROLE tide_reader;

@@ -106,6 +106,7 @@ BEGIN
 								known.name);
 	END IF;
 	DELETE FROM tide.region r WHERE r.name = known.name;
+	PERFORM tide._residency_drop_destination(known.name);
 END;
 $$;
 

@@ -28,14 +28,16 @@ CREATE TABLE tide.residency_rule
 	region		text COLLATE "C" NOT NULL,
 	filter		text,								-- as the server writes it; 'true': all rows; NULL: none
 	columns		text[],								-- NULL: all, also those that come
+	used		text[],								-- columns that filters of the class look at
 	PRIMARY KEY (relid, region)
 );
 
-/* Tables whose rows here must be looked through, as less is allowed since; see tide._residency_purge_due(). */
+/* Tables whose rows here must be looked through, as less is allowed since; see tide.relay_residency(). */
 CREATE TABLE tide.residency_due
 (
 	relid		regclass PRIMARY KEY,
-	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	looked_at	timestamptz							-- through them, last
 );
 
 SELECT pg_catalog.pg_extension_config_dump('tide.residency_destination', '');
@@ -285,11 +287,18 @@ $$;
 
 /* ---- identity ---- */
 
-/* A unique index by which rows of the table can be told apart. */
-CREATE FUNCTION tide._residency_index_name(tbl oid, columns text[]) RETURNS name
-LANGUAGE sql IMMUTABLE
+/* Our index of these columns of the table, if it has one; a restored one has another table's number in its name. */
+CREATE FUNCTION tide._residency_index(tbl oid, columns text[]) RETURNS oid
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT format('tide_residency_%s_%s', tbl, left(md5(columns::text), 8))::name $$;
+AS $$
+	SELECT i.indexrelid FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+	WHERE i.indrelid = tbl AND c.relname LIKE 'tide\_residency\_%' AND i.indisunique AND i.indisvalid
+		AND columns = (SELECT array_agg(a.attname::text ORDER BY k.n)
+					   FROM unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, n)
+						   JOIN pg_attribute a ON a.attrelid = tbl AND a.attnum = k.attnum)
+	ORDER BY i.indexrelid LIMIT 1
+$$;
 
 CREATE FUNCTION tide._residency_check_not_null(tbl regclass, columns text[]) RETURNS void
 LANGUAGE plpgsql STABLE
@@ -316,21 +325,19 @@ DECLARE
 	key text[] := tide._table_key(tbl);
 	more text[] := (SELECT array_agg(u ORDER BY u) FROM unnest(used) u WHERE NOT u = ANY (key));
 	columns text[] := key || more;
-	index_name name := tide._residency_index_name(tbl, columns);
-	schema name := (SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = tbl);
-	whole oid;
+	whole oid := tide._residency_index(tbl, columns);
 	part record;
 BEGIN
 	IF more IS NULL THEN
-		PERFORM tide._residency_forget_identity(tbl, NULL);
+		PERFORM tide._residency_forget_identity(tbl);
 		RETURN;
 	END IF;
 	PERFORM tide._residency_check_not_null(tbl, more);
-	IF to_regclass(format('%I.%I', schema, index_name)) IS NULL THEN
-		EXECUTE format('CREATE UNIQUE INDEX %I ON %s (%s)', index_name, tbl,
-					   (SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(columns) WITH ORDINALITY u (c, n)));
+	IF whole IS NULL THEN
+		EXECUTE format('CREATE UNIQUE INDEX %I ON %s (%s)', format('tide_residency_%s_%s', tbl::oid, left(md5(columns::text), 8)),
+					   tbl, (SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(columns) WITH ORDINALITY u (c, n)));
+		whole := tide._residency_index(tbl, columns);
 	END IF;
-	whole := to_regclass(format('%I.%I', schema, index_name));
 	FOR part IN
 		SELECT i.indrelid::regclass AS rel, c.relname AS index
 		FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -361,7 +368,7 @@ END;
 $$;
 
 /* The replica identity is the key again. */
-CREATE FUNCTION tide._residency_forget_identity(tbl regclass, unused text[]) RETURNS void
+CREATE FUNCTION tide._residency_forget_identity(tbl regclass) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -461,7 +468,7 @@ AS $$
 BEGIN
 	PERFORM tide._link_origins(NULL);
 	INSERT INTO tide.residency_due (relid) VALUES (tbl)
-		ON CONFLICT ON CONSTRAINT residency_due_pkey DO UPDATE SET since = clock_timestamp();
+		ON CONFLICT ON CONSTRAINT residency_due_pkey DO UPDATE SET since = clock_timestamp(), looked_at = NULL;
 END;
 $$;
 
@@ -475,6 +482,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF tide._residency_looser(old, new) THEN
+		/* A copy that is under way would say that it is done; it goes first. */
+		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
 		UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL
 			FROM tide.link l, pg_class c, pg_namespace n
 			WHERE l.id = t.link_id AND l.copy AND l.transport = 'direct' AND t.state <> 'wanted'
@@ -488,8 +497,8 @@ BEGIN
 END;
 $$;
 
-/* One region's rule for a table, put into effect. */
-CREATE FUNCTION tide._residency_set(tbl regclass, new tide.residency_rule, insert_only boolean) RETURNS void
+/* One region's rule for a table, put into effect; repair: even if it is in effect, but its publication says otherwise. */
+CREATE FUNCTION tide._residency_set(tbl regclass, new tide.residency_rule, insert_only boolean, repair boolean) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -503,11 +512,12 @@ BEGIN
 	END IF;
 	IF old.relid IS NULL OR (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 		INSERT INTO tide.residency_rule SELECT new.*
-			ON CONFLICT ON CONSTRAINT residency_rule_pkey DO UPDATE SET filter = excluded.filter, columns = excluded.columns;
+			ON CONFLICT ON CONSTRAINT residency_rule_pkey DO UPDATE SET filter = excluded.filter, columns = excluded.columns,
+				used = excluded.used;
 		IF here AND (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 			PERFORM tide._residency_changed_here(tbl, old, new);
 		END IF;
-	ELSIF here OR new.filter IS NULL
+	ELSIF here OR NOT repair OR new.filter IS NULL
 		OR tide._residency_published(tbl, tide._residency_publication(new.region, insert_only), new.columns)
 	THEN
 		RETURN;
@@ -537,7 +547,7 @@ BEGIN
 		END IF;
 	END LOOP;
 	IF FOUND THEN
-		PERFORM tide._residency_forget_identity(tbl, NULL);
+		PERFORM tide._residency_forget_identity(tbl);
 	END IF;
 END;
 $$;
@@ -552,10 +562,10 @@ AS $$
 $$;
 
 /*
- * Everything that a table has because of its class's residency.  The last column of each rule, what
- * filters use, is the same in all.  tide.deriving keeps our own ALTER TABLE from bringing us here again.
+ * Everything that a table has because of its class's residency.  What filters use is the same in all rules.
+ * tide.deriving keeps our own ALTER TABLE from bringing us here again.
  */
-CREATE FUNCTION tide._residency_derive(tbl regclass, class tide.class) RETURNS void
+CREATE FUNCTION tide._residency_derive(tbl regclass, class tide.class, repair boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -575,11 +585,27 @@ BEGIN
 		IF NOT insert_only THEN
 			PERFORM tide._residency_identify(tbl, (SELECT array_agg(u) FROM jsonb_array_elements_text(rules #> '{0,used}') u));
 		END IF;
-		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns)::tide.residency_rule, insert_only)
-			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[])
+		PERFORM tide._residency_set(tbl, ROW(tbl, r.region, r.filter, r.columns, r.used)::tide.residency_rule, insert_only, repair)
+			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[], used text[])
 			WHERE r.region = here OR r.region IN (SELECT d.region FROM tide.residency_destination d);
 	END IF;
 	PERFORM set_config('tide.deriving', before, true);
+END;
+$$;
+
+/* Frames on a broker are the same for all: nothing with residency is in them. */
+CREATE FUNCTION tide._residency_warn() RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	regions text := (SELECT string_agg(DISTINCT r, ', ') FROM (SELECT d.region FROM tide.rows_destination d
+					 UNION SELECT l.region FROM tide.link l WHERE l.transport <> 'direct') x (r));
+BEGIN
+	IF regions IS NOT NULL THEN
+		RAISE WARNING 'tables with residency don''t travel by a broker: % and this region exchange nothing of them', regions
+			USING HINT = 'Residency needs a direct link: tide.link_remove(), then tide.link_add() without a transport.';
+	END IF;
 END;
 $$;
 
@@ -609,6 +635,28 @@ BEGIN
 	INSERT INTO tide.residency_destination AS d (region) VALUES (_residency_add_destination.region) ON CONFLICT DO NOTHING;
 	PERFORM tide._residency_derive(t.relid, k) FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
 		WHERE k.residency IS NOT NULL;
+END;
+$$;
+
+/* The region is forgotten; what it still reads from stays (its slot's name ends with its number). */
+CREATE FUNCTION tide._residency_drop_destination(region text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	pub name;
+BEGIN
+	IF EXISTS (SELECT FROM pg_replication_slots s
+			   WHERE s.slot_name LIKE 'tide\_link\_%\_' || lpad(to_hex(tide.region_id(region)), 8, '0')) THEN
+		RETURN;
+	END IF;
+	DELETE FROM tide.residency_destination d WHERE d.region = _residency_drop_destination.region;
+	DELETE FROM tide.residency_rule r WHERE r.region = _residency_drop_destination.region;
+	FOR pub IN SELECT p.pubname FROM pg_publication p
+		WHERE p.pubname IN (tide._residency_publication(region, false), tide._residency_publication(region, true))
+	LOOP
+		EXECUTE format('DROP PUBLICATION %I', pub);
+	END LOOP;
 END;
 $$;
 
@@ -660,18 +708,22 @@ AS $$ SELECT tide._residency_permit(tbl, col, false) $$;
 
 /* ---- when somebody changes a table ---- */
 
-/* Column lists name what was there: a column that comes, or a partition, is seen to at once. */
+/*
+ * Column lists name what was there: a column that comes, or a partition, is seen to at once.  Not while a
+ * dump is restored, which brings all that in pieces: pg_dump has such sessions begin with these settings.
+ */
 CREATE FUNCTION tide._residency_altered() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF current_setting('tide.deriving', true) = 'on' OR to_regclass('tide.residency_rule') IS NULL
+		OR current_setting('row_security') = 'off' AND current_setting('check_function_bodies') = 'off'
 		OR NOT EXISTS (SELECT FROM tide.class k WHERE k.residency IS NOT NULL)
 	THEN
 		RETURN;
 	END IF;
-	PERFORM tide._residency_derive(t.relid, k)
+	PERFORM tide._residency_derive(t.relid, k, false)
 		FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class AND k.residency IS NOT NULL
 		WHERE t.relid IN (SELECT coalesce(pg_partition_root(c.objid), c.objid) FROM pg_event_trigger_ddl_commands() c
 						  WHERE c.classid = 'pg_class'::regclass);
@@ -708,7 +760,7 @@ BEGIN
 			RETURN NEXT 'is copied here again from every region with a direct link';
 		END IF;
 		SELECT h.rows, h.values INTO held
-			FROM tide._residency_held(tbl, new.filter, coalesce(new.columns, tide._residency_columns(tbl))) h;
+			FROM tide._residency_held(tbl, new) h;
 		IF held.rows > 0 OR held.values > 0 THEN
 			RETURN NEXT format('%s rows and %s values of other regions are removed here', held.rows, held.values);
 		END IF;
@@ -733,13 +785,13 @@ BEGIN
 	LOOP
 		RETURN QUERY
 			SELECT format('table %s', tbl), d
-			FROM (SELECT region, n.filter, n.columns FROM tide._residency_rules(tbl, new) n WHERE new.residency IS NOT NULL
+			FROM (SELECT n.region, n.filter, n.columns, n.used FROM tide._residency_rules(tbl, new) n WHERE new.residency IS NOT NULL
 				  UNION ALL
-				  SELECT r.region, 'true', NULL FROM tide.residency_rule r WHERE r.relid = tbl AND new.residency IS NULL) n
+				  SELECT r.region, 'true', NULL, NULL FROM tide.residency_rule r WHERE r.relid = tbl AND new.residency IS NULL) n
 				LEFT JOIN tide.residency_rule r ON r.relid = tbl AND r.region = n.region,
 				tide._residency_difference(tbl, ROW(tbl, n.region, CASE WHEN r.relid IS NULL THEN 'true' ELSE r.filter END,
-													r.columns)::tide.residency_rule,
-										   ROW(tbl, n.region, n.filter, n.columns)::tide.residency_rule) d
+													r.columns, r.used)::tide.residency_rule,
+										   ROW(tbl, n.region, n.filter, n.columns, n.used)::tide.residency_rule) d
 			WHERE n.region = tide.region_name() OR n.region IN (SELECT d.region FROM tide.residency_destination d);
 	END LOOP;
 END;

@@ -399,6 +399,9 @@ BEGIN
 	PERFORM tide._table_make_durability(tbl, class);
 	PERFORM tide._table_publish(tbl);
 	PERFORM tide._residency_derive(tbl, class);
+	IF class.residency IS NOT NULL THEN
+		PERFORM tide._residency_warn();
+	END IF;
 END;
 $$;
 

@@ -127,6 +127,9 @@ BEGIN
 		removing = false
 		WHERE l.id = link.id
 		RETURNING l.* INTO link;
+	IF EXISTS (SELECT FROM tide.class k WHERE k.residency IS NOT NULL) THEN
+		PERFORM tide._residency_warn();
+	END IF;
 	PERFORM tide._link_configure(link, NOT coalesce((options ->> 'paused')::boolean, false));
 	PERFORM tide._lanes_make();
 END;

@@ -23,7 +23,7 @@ AS $$
 $$;
 
 /*
- * Columns of a table that must be empty here, and what stands for empty: a default that is a constant, as
+ * Columns of a table that must be empty here (columns NULL: none), and what stands for empty: a default that is a constant, as
  * rows that come without the column get that; else NULL, if the column may be.  None of both: it can't be told.
  */
 CREATE FUNCTION tide._residency_denied(tbl regclass, columns text[]) RETURNS TABLE (col name, empty text)
@@ -40,16 +40,47 @@ AS $$
 	ORDER BY a.attnum
 $$;
 
+/*
+ * A filter is run here as the extension's owner.  It was read for types of the server's own; where no
+ * publication has it, which would keep their types, the table's owner can give its columns others since.
+ */
+CREATE FUNCTION tide._residency_check_types(tbl regclass, used text[]) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	col name;
+BEGIN
+	SELECT a.attname INTO col FROM pg_attribute a
+		WHERE a.attrelid = tbl AND a.attname = ANY (used) AND a.atttypid >= 16384 AND NOT a.attisdropped LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'column "%" of table % decides where rows go, and has another type now', col, tbl
+			USING ERRCODE = 'object_not_in_prerequisite_state',
+				  HINT = 'Give it a type of the server''s own, or another residency to the class.';
+	END IF;
+END;
+$$;
+
+/* Is something in the column?  By the type's own output: a cast may be a user's function. */
+CREATE FUNCTION tide._residency_filled(col name, empty text) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE WHEN empty = 'NULL' THEN format('num_nulls(%I) = 0', col)
+		   ELSE format('(num_nulls(%1$I) = 1 OR format(''%%s'', %1$I) <> format(''%%s'', %2$s))', col, empty) END
+$$;
+
 /* How many rows, and values in denied columns of other rows, others wrote and must not be here. */
-CREATE FUNCTION tide._residency_held(tbl regclass, filter text, columns text[], OUT rows bigint, OUT "values" bigint)
+CREATE FUNCTION tide._residency_held(tbl regclass, rule tide.residency_rule, OUT rows bigint, OUT "values" bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wrong text := coalesce(tide._residency_foreign(filter), 'false');
-	filled text := (SELECT string_agg(format('(%I IS DISTINCT FROM %s)::int', d.col, d.empty), ' + ')
-					FROM tide._residency_denied(tbl, columns) d WHERE d.empty IS NOT NULL);
+	wrong text := coalesce(tide._residency_foreign(rule.filter), 'false');
+	filled text := (SELECT string_agg(format('(%s)::int', tide._residency_filled(d.col, d.empty)), ' + ')
+					FROM tide._residency_denied(tbl, rule.columns) d WHERE d.empty IS NOT NULL);
 BEGIN
+	PERFORM tide._residency_check_types(tbl, rule.used);
 	rows := 0;
 	"values" := 0;
 	IF wrong = 'false' AND filled IS NULL THEN
@@ -88,7 +119,7 @@ BEGIN
 			rows_against := NULL;
 			values_against := NULL;
 			IF region = here THEN
-				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule.filter, columns) h;
+				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule) h;
 			END IF;
 			RETURN NEXT;
 		END LOOP;
@@ -158,6 +189,7 @@ DECLARE
 	leaf regclass;
 	denied record;
 BEGIN
+	PERFORM tide._residency_check_types(tbl, rule.used);
 	rows := 0;
 	"values" := 0;
 	FOR leaf IN SELECT l FROM tide._table_leaves(tbl) l
@@ -165,18 +197,19 @@ BEGIN
 		IF wrong IS NOT NULL THEN
 			rows := rows + tide._residency_sweep(leaf, wrong, format('DELETE FROM ONLY %s WHERE ctid = ANY ($1)', leaf));
 		END IF;
-		FOR denied IN SELECT d.* FROM tide._residency_denied(tbl, coalesce(rule.columns, tide._residency_columns(tbl))) d
+		FOR denied IN SELECT d.* FROM tide._residency_denied(tbl, rule.columns) d
 					  WHERE d.empty IS NOT NULL
 		LOOP
 			"values" := "values" + tide._residency_sweep(leaf,
-				format('tide.stamp_origin(tide_stamp) <> %s AND %I IS DISTINCT FROM %s', here, denied.col, denied.empty),
+				format('tide.stamp_origin(tide_stamp) <> %s AND %s', here, tide._residency_filled(denied.col, denied.empty)),
 				format('UPDATE ONLY %s SET %I = %s WHERE ctid = ANY ($1)', leaf, denied.col, denied.empty));
 		END LOOP;
 	END LOOP;
 END;
 $$;
 
-CREATE FUNCTION tide._residency_purge_all(only_due boolean) RETURNS TABLE ("table" text, rows bigint, "values" bigint)
+/* Of these tables; NULL: of all. */
+CREATE FUNCTION tide._residency_purge_all(tables regclass[]) RETURNS TABLE ("table" text, rows bigint, "values" bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -184,8 +217,7 @@ DECLARE
 	rule tide.residency_rule;
 BEGIN
 	FOR rule IN SELECT r.* FROM tide.residency_rule r JOIN pg_class c ON c.oid = r.relid
-				WHERE r.region = tide.region_name()
-					AND (NOT only_due OR r.relid IN (SELECT d.relid FROM tide.residency_due d))
+				WHERE r.region = tide.region_name() AND (tables IS NULL OR r.relid = ANY (tables))
 				ORDER BY r.relid::text COLLATE "C"
 	LOOP
 		SELECT p.rows, p.values INTO rows, "values" FROM tide._residency_purge(rule.relid, rule) p;
@@ -210,12 +242,25 @@ BEGIN
 		RETURN;
 	ELSIF NOT coalesce(dry_run, false) THEN
 		PERFORM tide._residency_begin();
-		RETURN QUERY SELECT * FROM tide._residency_purge_all(false);
+		RETURN QUERY SELECT * FROM tide._residency_purge_all(NULL);
 		RETURN;
 	END IF;
 	RETURN QUERY SELECT a."table", a.rows_against, a.values_against FROM tide.residency_audit() a
 		WHERE a.rows_against > 0 OR a.values_against > 0;
 END;
+$$;
+
+/* Tables to be looked through: has any link still to come past the moment, and is there anything new to see? */
+CREATE FUNCTION tide._residency_due() RETURNS TABLE (relid regclass, since timestamptz, waiting boolean)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT d.relid, d.since, coalesce(w.waiting, false)
+	FROM tide.residency_due d CROSS JOIN LATERAL (
+		SELECT bool_or(true) AS waiting, bool_or(p.updated_at > d.looked_at) AS moved
+		FROM tide.link l LEFT JOIN tide.link_progress p ON p.link_id = l.id
+		WHERE l.transport = 'direct' AND coalesce(p.heartbeat_at, '-infinity') <= d.since + interval '5 seconds') w
+	WHERE w.waiting IS NULL OR d.looked_at IS NULL OR w.moved
 $$;
 
 /*
@@ -229,20 +274,26 @@ SET lock_timeout = '1s'
 AS $$
 DECLARE
 	began timestamptz := clock_timestamp();
-	passed timestamptz;
+	due jsonb;
 	removed bigint;
 BEGIN
 	IF NOT EXISTS (SELECT FROM tide.residency_due) OR NOT pg_try_advisory_xact_lock(1953064039, 2) THEN
 		RETURN 0;
 	END IF;
 	/* Before the rows are looked at: what links have come past by now is here. */
-	passed := (SELECT min(coalesce(p.heartbeat_at, '-infinity')) FROM tide.link l
-			   LEFT JOIN tide.link_progress p ON p.link_id = l.id WHERE l.transport = 'direct');
+	SELECT jsonb_agg(to_jsonb(d)) INTO due FROM tide._residency_due() d;
+	IF due IS NULL THEN
+		RETURN 0;
+	END IF;
 	PERFORM tide._residency_begin();
-	SELECT coalesce(sum(p.rows + p.values), 0) INTO removed FROM tide._residency_purge_all(true) p;
-	DELETE FROM tide.residency_due d
-		WHERE d.since < began AND (passed IS NULL OR passed > d.since + interval '5 seconds')
-			OR NOT EXISTS (SELECT FROM tide.residency_rule r WHERE r.relid = d.relid);
+	SELECT coalesce(sum(p.rows + p.values), 0) INTO removed
+		FROM tide._residency_purge_all(ARRAY(SELECT d.relid FROM jsonb_to_recordset(due) d (relid regclass))) p;
+	UPDATE tide.residency_due u SET looked_at = began
+		FROM jsonb_to_recordset(due) d (relid regclass, since timestamptz, waiting boolean)
+		WHERE u.relid = d.relid AND u.since = d.since AND d.waiting;
+	DELETE FROM tide.residency_due u
+		USING jsonb_to_recordset(due) d (relid regclass, since timestamptz, waiting boolean)
+		WHERE u.relid = d.relid AND u.since = d.since AND NOT d.waiting;
 	RETURN removed;
 END;
 $$;

@@ -218,6 +218,7 @@ BEGIN
 	GET DIAGNOSTICS gone = ROW_COUNT;
 	PERFORM tide._link_tables_clean();
 	DELETE FROM tide.residency_rule r WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = r.relid);
+	DELETE FROM tide.residency_due d WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = d.relid);
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();
 	DELETE FROM tide.lag_history h WHERE h.hour < clock_timestamp() - interval '7 days';

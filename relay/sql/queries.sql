@@ -261,6 +261,9 @@ SELECT pg_catalog.jsonb_build_object(
                           'replica_identity', c.relreplident,
                           'row_security', pg_catalog.row_security_active(c.oid),
                           'residency', k.residency,
+                          'withheld', (SELECT pg_catalog.jsonb_agg(r.region)
+                                       FROM tide.residency_rule r
+                                       WHERE r.relid = t.relid AND r.filter IS NULL),
                           'key', (SELECT pg_catalog.jsonb_agg(a ORDER BY a)
                                   FROM pg_catalog.unnest(tide._table_key(c.oid)) a),
                           'trigger', (SELECT g.tgenabled FROM pg_catalog.pg_trigger g
@@ -336,6 +339,10 @@ FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, c
     LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = x.schema
     LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = x."table"
         AND c.relkind IN ('r', 'p');
+
+-- name: doctor_residency
+SELECT a."table", a.region, a.sent, coalesce(a.rows_against, 0), coalesce(a.values_against, 0)
+FROM tide.residency_audit() a;
 
 -- name: doctor_parked
 SELECT p.region, p."table", pg_catalog.count(*), (pg_catalog.array_agg(p.reason ORDER BY p.id))[1]

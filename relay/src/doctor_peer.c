@@ -732,6 +732,23 @@ check_classes(TideDoctor *d, const char *id)
 
 /* ---- copies ---- */
 
+/* By residency: nothing of the table may come here, or not by such a link (doctor_residency.c says so). */
+static bool
+is_withheld(const TideDoctor *d, const json_t *there, const char *from)
+{
+	const char *region = tide_json_text(d->rows, "region");
+	const json_t *withheld = json_object_get(there, "withheld");
+	const json_t *link = find_member(json_object_get(d->rows, "links"), "region", from);
+
+	for (size_t i = 0; i < json_array_size(withheld); i++)
+	{
+		if (tide_doctor_same(json_string_value(json_array_get(withheld, i)), region))
+			return true;
+	}
+	return json_is_object(json_object_get(there, "residency")) &&
+		   !tide_doctor_same(tide_json_text(link, "transport"), "direct");
+}
+
 /*
  * Tables that wait for their first copy although the link streams, or whose copy
  * is what failed last: a link turns from one to the other as it tries again.
@@ -753,7 +770,7 @@ check_copies(TideDoctor *d, const char *id)
 		while (peer != NULL && !tide_doctor_same(peer->region, region))
 			peer = peer->next;
 		there = peer != NULL ? find_table(peer->rows, table) : NULL;
-		if (there == NULL || !tide_doctor_travels(there))
+		if (there == NULL || !tide_doctor_travels(there) || is_withheld(d, there, region))
 			continue; /* not published there: it may wait for ever */
 		if (!tide_doctor_same(tide_json_text(table, "phase"), "streaming") &&
 			(error == NULL || strstr(error, tide_json_text(table, "table")) == NULL))
@@ -777,6 +794,8 @@ const TideDoctorCheck tide_doctor_peer_checks[] = {
 	{"link.tables", "tables are added in both regions", TIDE_NEEDS_ROWS, check_tables_here},
 	{"link.classes", "every region declares its classes alike", TIDE_NEEDS_ROWS, check_classes},
 	{"link.alike", "tables are alike in both regions", TIDE_NEEDS_ROWS, check_alike},
+	{"link.residency", "no other region holds rows against its residency", TIDE_NEEDS_ROWS,
+	 tide_doctor_residency_there},
 	{"link.copy", "tables have their first copy", TIDE_NEEDS_ROWS, check_copies},
 	{"link.clock", "the regions' clocks agree", TIDE_NEEDS_ROWS, check_clock},
 	{NULL, NULL, TIDE_NEEDS_NOTHING, NULL},

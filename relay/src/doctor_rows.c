@@ -297,7 +297,8 @@ check_published(TideDoctor *d, const char *id, const json_t *table)
 	for (size_t i = 0; i < N_ELEMENTS(publications); i++)
 	{
 		const char *publication = publications[i];
-		bool should = tide_doctor_travels(table) && tide_doctor_same(publication, wanted);
+		bool should = tide_doctor_travels(table) && tide_doctor_same(publication, wanted) &&
+					  !json_is_object(json_object_get(table, "residency"));
 
 		if (published_in(table, publication) == should)
 			continue;
@@ -476,6 +477,8 @@ const TideDoctorCheck tide_doctor_rows_checks[] = {
 	{"rows.tables", "replicated tables are as pg_tide made them", TIDE_NEEDS_ROWS, check_tables},
 	{"rows.publications", "the publications are as pg_tide made them", TIDE_NEEDS_ROWS,
 	 check_publications},
+	{"rows.residency", "nothing is here, or stays here, against residency", TIDE_NEEDS_ROWS,
+	 tide_doctor_residency_here},
 	{"rows.parked", "no change is parked", TIDE_NEEDS_ROWS, check_parked},
 	{"rows.lag", "rows arrive within what their classes ask for", TIDE_NEEDS_ROWS, check_lag},
 	{"rows.durability", "regions that commits wait for are there and answer", TIDE_NEEDS_ROWS,

@@ -36,6 +36,10 @@ extern void tide_doctor_server(TideDoctor *d, const char *id, const char *region
 extern void tide_doctor_slot(TideDoctor *d, const char *id, const char *region, const json_t *rows,
 							 const json_t *slot);
 
+/* doctor_residency.c: of this region, and of all that answered. */
+extern void tide_doctor_residency_here(TideDoctor *d, const char *id);
+extern void tide_doctor_residency_there(TideDoctor *d, const char *id);
+
 /* Reads the documents of all known regions; what is wrong about that is link.reach's to say. */
 extern void tide_doctor_peers_free(TideDoctor *d);
 

@@ -33,6 +33,13 @@ INSERT INTO "odd "" schema"."odd "" tablé" VALUES (1, 'x');
 INSERT INTO logs VALUES ('line'), ('line');
 INSERT INTO parts SELECT n FROM generate_series(1, 10) n;
 INSERT INTO private VALUES (1);
+SELECT tide.class_create('resident', '{"scope": "global", "residency": {"column": "region", "personal": true}}');
+CREATE TABLE client (id int PRIMARY KEY, region text NOT NULL, friend int REFERENCES client, twice int GENERATED ALWAYS AS (id * 2) STORED);
+CREATE TABLE visit (id int, region text NOT NULL, client int REFERENCES client, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM (0) TO (100);
+SELECT tide.table_add('client', 'resident'), tide.table_add('visit', 'resident');
+INSERT INTO client VALUES (1, 'eu-west', 1);
+INSERT INTO visit VALUES (1, 'eu-west', 1);
 SET session_replication_role = replica;
 INSERT INTO users VALUES (100, 'from eu', NULL, '1700000000000000@3ca66f25'), (101, 'reserved', NULL, '1700000000000000@3ca66f25+0102'), (102, 'none', NULL, NULL);
 RESET session_replication_role;
@@ -57,12 +64,15 @@ sub test_same
 	both('SELECT * FROM tide.class ORDER BY name', '... classes');
 	both('SELECT "table"::text, class, scope, published, key, insert_only, options, added_at FROM tide.tables ORDER BY 1', '... tables');
 	both(q{SELECT pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot FROM pg_publication ORDER BY 1}, '... publications');
-	both(q{SELECT pubname, schemaname, tablename FROM pg_publication_tables ORDER BY 1, 2, 3}, '... and what they publish');
+	both(q{SELECT pubname, schemaname, tablename, attnames, rowfilter FROM pg_publication_tables ORDER BY 1, 2, 3}, '... and what they publish');
+	both('SELECT relid::text, region, filter, columns FROM tide.residency_rule ORDER BY 1, 2', '... residency');
+	both(q{SELECT i.indrelid::regclass, x.relname ~ '^tide_residency', tide._table_key(i.indrelid) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+		WHERE i.indisreplident ORDER BY i.indrelid::regclass::text}, '... replica identities, and the keys behind them');
 	both(q{SELECT tgrelid::regclass::text, tgname, tgenabled FROM pg_trigger WHERE tgfoid = 'tide._stamp_row()'::regprocedure ORDER BY 1}, '... triggers');
 	both(q{SELECT c.oid::regclass::text, a::text FROM pg_class c, unnest(relacl) a WHERE a::text ~ '^tide_relay=' AND relkind IN ('r', 'p')
 		AND relnamespace <> 'tide'::regnamespace ORDER BY 1}, '... what relays may');
 	both(qq{SELECT count(*), md5(string_agg(t::text, '|' ORDER BY t::text)) FROM $_ t}, "... rows of $_, stamps and all")
-	  for 'users', 'logs', 'parts', 'private', '"odd "" schema"."odd "" tablé"';
+	  for 'users', 'logs', 'parts', 'private', 'client', 'visit', '"odd "" schema"."odd "" tablé"';
 	is($other->safe_psql('us', q{SELECT (SELECT count(*) FROM tide.link), (SELECT count(*) FROM tide.rows_publisher), string_agg(name, ' ') FROM tide.pipeline}),
 		'0|0|orders-out', '... but no link, no publisher, and pipelines of events only');
 	return;
@@ -75,10 +85,14 @@ sub test_works
 		SELECT count(*) FROM users WHERE id IN (102, 200) AND tide.stamp_region(tide_stamp) = 'us-east' AND tide.stamp_time(tide_stamp) > now() - interval '1 minute'}), 2,
 		'local writes are stamped');
 	$other->safe_psql('us', q{SELECT tide.table_add('users', 'shop'), tide.table_add('logs', 'shop', '{"insert_only": true}'), tide.link_add('eu-west'), tide.maintain()});
-	is($other->safe_psql('us', 'SELECT count(*) FROM tide.tables'), 5, 'tables can be added again, links too');
+	$other->safe_psql('us', q{UPDATE client SET region = 'ap-east'; UPDATE visit SET region = 'ap-east'; SELECT tide.table_add('client', 'resident'), tide.table_add('visit', 'resident');
+		ALTER TABLE client ADD COLUMN secret text; CREATE TABLE visit_2 PARTITION OF visit FOR VALUES FROM (100) TO (200)});
+	both(q{SELECT pubname, attnames, rowfilter FROM pg_publication_tables WHERE tablename = 'client' ORDER BY 1}, 'residency holds: a column that comes is denied');
+	is($other->safe_psql('us', q{SELECT count(*) FROM pg_class WHERE relname ~ '^tide_residency'}), 2, '... with the indexes that were restored');
+	is($other->safe_psql('us', 'SELECT count(*) FROM tide.tables'), 7, 'tables can be added again, links too');
 	is($other->safe_psql('us', q{SELECT count(*) FROM tide.rows_tables()}), 4, '... and others can read what is published');
 	$other->safe_psql('us', q{DROP TABLE logs; SELECT tide.table_remove('users', drop_column => true)});
-	is($other->safe_psql('us', 'SELECT count(*) FROM tide.tables'), 3, 'dropping and removing is noticed');
+	is($other->safe_psql('us', 'SELECT count(*) FROM tide.tables'), 5, 'dropping and removing is noticed');
 	return;
 }
 

@@ -113,6 +113,17 @@ $mesh->sql('us', "UPDATE customer SET region = (ARRAY['$REGION{us}', '$REGION{eu
 $mesh->settle;
 everywhere($ids, [ "600 $REGION{ap},$REGION{eu},$REGION{us}", "200 $REGION{eu}", "200 $REGION{ap}" ], '... and back');
 
+# A row that comes back to who wrote it first, who still has it as it was: the same row, though its region is another.
+$mesh->sql('eu', "INSERT INTO customer VALUES (9000, '$REGION{us}', 'from eu')");
+$mesh->settle;
+$mesh->sql('us', "UPDATE customer SET name = 'kept a while' WHERE id = 9000");
+$mesh->sql('us', "UPDATE customer SET region = '$REGION{eu}', name = 'back' WHERE id = 9000");
+$mesh->settle;
+everywhere('SELECT name FROM customer WHERE id = 9000', [ 'back', 'back', '' ], 'a row that comes back meets itself');
+$mesh->sql('us', 'DELETE FROM customer WHERE id = 9000');
+$mesh->settle;
+everywhere('SELECT count(*) FROM customer WHERE id = 9000', [ 0, 0, 0 ], '... and is deleted');
+
 # ---- rows that flip under load ----
 
 {

@@ -62,6 +62,7 @@ CREATE TABLE events (at int, region text);
 CREATE TABLE parts (id int, at int, region text NOT NULL, v text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
 CREATE TABLE plain (id int PRIMARY KEY);
+CREATE TYPE mood AS ENUM ('good', 'bad');
 SELECT tide.class_create('by_region', '{"scope": "global", "residency": {"column": "region"}}'), tide.class_create('free', '{"scope": "global"}');
 SELECT try($$SELECT tide.table_add('nullable', 'by_region')$$);
 SELECT try($$SELECT tide.table_add('without', 'by_region')$$);
@@ -124,7 +125,7 @@ SELECT try(command) FROM unnest(ARRAY['SELECT tide.residency_deny(''person'', ''
 
 -- What is here: rows of others that may not be; nothing this region wrote goes
 SELECT tide.class_create('held', '{"scope": "global", "residency": {"column": "region"}}');
-CREATE TABLE held (id int PRIMARY KEY, region text NOT NULL, a text, b int NOT NULL DEFAULT 7, c int NOT NULL DEFAULT random());
+CREATE TABLE held (id int PRIMARY KEY, region text NOT NULL, a text, b int NOT NULL DEFAULT 7, c int NOT NULL DEFAULT random(), d json DEFAULT '{}');
 SELECT tide.table_add('held', 'held');
 INSERT INTO held VALUES (1, 'eu-west', 'ours');
 SET session_replication_role = replica;
@@ -146,6 +147,41 @@ SELECT id, region, a, b FROM held ORDER BY id;
 SELECT * FROM tide.residency_purge();
 SELECT rows_against, values_against FROM tide.residency_audit() WHERE "table" = 'public.held' AND region = 'us-east';
 
+-- As relays do it, once, and what waits for a link that has not come so far
+SELECT tide.class_create('held', '{"scope": "global", "residency": {"regions": {"eu-west": true}}}');
+SELECT relid, looked_at FROM tide.residency_due WHERE relid = 'held'::regclass;
+SELECT tide.relay_residency();
+SELECT id FROM held;
+SELECT count(*) FROM tide.residency_due;
+SELECT tide.link_add('eu-west'), tide.class_create('held', '{"scope": "global", "residency": {"regions": {"us-east": "id < 0"}}}');
+SELECT tide.relay_residency();
+SELECT tide.relay_residency();
+SELECT relid, looked_at IS NOT NULL FROM tide.residency_due;
+SELECT tide.link_remove('eu-west');
+SELECT tide.relay_residency();
+SELECT count(*) FROM tide.residency_due;
+
+-- Types of users are not asked as somebody they are not: filters and denied columns
+CREATE FUNCTION evil(mood) RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'run as %', current_user; END $$;
+CREATE CAST (mood AS text) WITH FUNCTION evil(mood) AS IMPLICIT;
+CREATE TABLE feelings (id int PRIMARY KEY, region text NOT NULL, m mood DEFAULT 'good', n mood);
+SELECT tide.class_create('feelings', '{"scope": "global", "residency": {"regions": {"us-east": {"rows": "region <> ''x''", "columns": ["id"]}}}}'), tide.table_add('feelings', 'feelings');
+INSERT INTO feelings (id, region, m, n, tide_stamp) VALUES (1, 'good', 'bad', 'bad', NULL), (2, 'good', 'good', NULL, NULL);
+SET session_replication_role = replica;
+UPDATE feelings SET tide_stamp = ('1@' || lpad(to_hex(tide.region_id('eu-west')), 8, '0'))::tide.stamp;
+RESET session_replication_role;
+SELECT rows_against, values_against FROM tide.residency_audit() WHERE "table" = 'public.feelings' AND region = 'us-east';
+SELECT * FROM tide.residency_purge();
+SELECT id, format('%s %s', m, n) FROM feelings ORDER BY id;
+SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
+SET tide.deriving = 'on';
+ALTER TABLE feelings REPLICA IDENTITY DEFAULT;
+SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
+RESET tide.deriving;
+SELECT try('SELECT * FROM tide.residency_audit()');
+SELECT tide.table_remove('feelings');
+DROP TABLE feelings;
+
 -- Who may
 CREATE ROLE regress_residency_reader IN ROLE tide_reader;
 SET ROLE regress_residency_reader;
@@ -161,5 +197,7 @@ SELECT * FROM published;
 SELECT relname, relreplident, index, columns, key FROM identity;
 SELECT count(*) FROM pg_class WHERE relname LIKE 'tide_residency%' AND relkind IN ('i', 'I');
 SELECT * FROM tide.residency_rule;
+SELECT tide.region_remove('eu-west');
+SELECT d.region, (SELECT count(*) FROM pg_publication p WHERE p.pubname LIKE 'tide_to_%') FROM tide.residency_destination d;
 \c postgres
 DROP DATABASE regress_rows_residency;

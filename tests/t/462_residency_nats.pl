@@ -1,0 +1,83 @@
+# Residency and brokers: a NATS link's messages are the same for all regions, so tables with residency are in none, and
+# that is said aloud; what the doctor finds against policy, here and in other regions.
+
+use strict;
+use warnings;
+
+use File::Find qw(find);
+use JSON::PP qw(decode_json);
+use Test::More;
+
+use PgTide::Mesh;
+use PgTide::Test qw(wait_until);
+
+my $mesh = PgTide::Mesh->new(transport => 'nats');
+my ($US, $EU) = @PgTide::Mesh::REGION{qw(us eu)};
+
+sub doctor
+{
+	my ($side) = @_;
+	my $out = `$ENV{TIDE_TOP}/build/pg_tide doctor -d "${\$mesh->node($side)->relay_conninfo}" --json 2>&1`;
+	my $document = eval { decode_json($out) } // do { diag($out); {} };
+	return [ sort map { join ' ', $_->{level}, $_->{check}, $_->{subject} // '-', $_->{message} }
+		  grep { $_->{level} =~ /warn|error|skip/ } @{ $document->{findings} } ];
+}
+
+$mesh->sql_all('CREATE TABLE goods (id int PRIMARY KEY, body text); CREATE TABLE customer (id int PRIMARY KEY, region text NOT NULL, name text)');
+$mesh->class('shop');
+$mesh->class('by_region', residency => { column => 'region' });
+$mesh->add_table('goods', 'shop');
+$mesh->add_table('customer', 'by_region');
+my $err = '';
+$mesh->node('eu')->psql('postgres', sprintf('SELECT tide.link_add(%s, %s)', PgTide::Duo::literal($US), PgTide::Duo::jsonb({ $mesh->transport_options('eu', 'us'), compression => 0 })), stderr => \$err);
+like($err, qr/WARNING: .*don't travel by a broker: us-east/, 'a NATS link: said at once');
+$mesh->sql('us', "INSERT INTO customer VALUES (1, '$EU', 'here before')");
+$mesh->start_relays;
+ok(defined $mesh->wait_streaming('eu', 'us', 120), 'it streams');
+$mesh->sql('us', "INSERT INTO customer VALUES (2, '$EU', 'streamed'); INSERT INTO goods VALUES (1, 'common goods')");
+$mesh->settle_one('us', 'eu');
+is($mesh->sql('eu', 'SELECT (SELECT count(*) FROM goods), (SELECT count(*) FROM customer)'), '1|0', 'the other table comes, the one with residency does not');
+# All that the broker has kept of the frames.
+sub kept
+{
+	my ($text) = @_;
+	my $n = 0;
+	find(sub { return unless -f; local (@ARGV, $/) = ($_); $n += () = <> =~ /\Q$text\E/g; }, $mesh->nats('us')->{dir});
+	return $n;
+}
+cmp_ok(kept('common goods'), '>', 0, 'its frames have the one');
+is(kept($_), 0, "... and not \"$_\"") for 'here before', 'streamed';
+is($mesh->sql('us', "SELECT sent FROM tide.residency_audit() WHERE region = '$EU'"), 'not sent: residency needs a direct link', 'the audit there says so');
+is($mesh->sql('eu', "SELECT sent FROM tide.residency_audit() WHERE region = '$EU'"), "not taken from $US: residency needs a direct link", '... and here');
+is_deeply(doctor('eu'), [
+	qq{warn link.residency public.customer region "$US": what region "$EU" may have is not sent: residency needs a direct link},
+	qq{warn rows.residency public.customer this region: what region "$EU" may have is not taken from $US: residency needs a direct link} ],
+	'the doctor, too, and nothing else');
+$mesh->node('us')->psql('postgres', q{SELECT tide.table_add('customer', 'by_region')}, stderr => \$err);
+like($err, qr/WARNING: .*don't travel by a broker: eu-west/, '... and whoever adds a table there');
+
+# A direct link instead.
+$mesh->unlink('eu', 'us');
+ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM tide.link', 0), 'removed');
+$mesh->sql('eu', "SELECT tide.link_add('$US')");
+ok(defined $mesh->wait_copied('eu', 'us'), 'a direct link');
+is($mesh->sql('eu', 'SELECT count(*) FROM customer'), 2, '... brings the rows');
+my $found;
+wait_until(sub { $found = doctor('eu'); !@$found }, 30, 'a healthy eu');
+is_deeply($found, [], 'the doctor is content');
+
+# Against policy: seen here, and from elsewhere; classes that differ; a publication that was changed.
+$mesh->sql('eu', qq{BEGIN; SET LOCAL session_replication_role = replica; UPDATE customer SET region = 'elsewhere' WHERE id = 1; COMMIT});
+is_deeply([ grep { /residency/ } @{ doctor('eu') } ], ['error rows.residency public.customer this region holds 1 rows and 0 values of other regions against policy'], 'found here');
+is_deeply([ grep { /residency/ } @{ doctor('us') } ], [qq{error link.residency public.customer region "$EU" holds 1 rows and 0 values of other regions against policy}], '... and from the other region');
+is($mesh->sql('eu', 'SELECT * FROM tide.residency_purge()'), 'public.customer|1|0', 'removed by hand');
+is_deeply([ grep { /residency/ } @{ doctor('us') } ], [], '... gone');
+is($mesh->sql('us', 'SELECT count(*) FROM customer'), 2, '... there only');
+$mesh->sql('us', q{SELECT tide.class_alter('by_region', '{"residency": {"column": "region", "regions": {"mars": true}}}')});
+like(join("\n", @{ doctor('eu') }), qr/error link.alike public.customer residency of its class: /, 'classes that differ');
+$mesh->sql('us', sprintf 'ALTER PUBLICATION %s SET TABLE customer (id, region, tide_stamp)', $mesh->sql('us', "SELECT tide._residency_publication('$EU', false)"));
+like(join("\n", @{ doctor('us') }), qr/warn rows.residency public.customer this region: what region "$EU" may have is not as it should be/, 'a publication that somebody changed');
+$mesh->sql('us', q{SELECT tide.table_add('customer', 'by_region')});
+is_deeply([ grep { /not as it should/ } @{ doctor('us') } ], [], '... put right by table_add');
+$mesh->stop;
+done_testing();

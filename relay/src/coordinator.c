@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "coordinator.h"
+#include "gauges.h"
 #include "log.h"
 #include "maintenance.h"
 #include "mem.h"
@@ -78,6 +79,7 @@ struct TideCoordinator
 	_Atomic long long turned_ms;
 	atomic_bool connected;
 	TideMaintenance *maintenance;
+	TideGauges *gauges;
 	pthread_mutex_t lock; /* protects the list against the HTTP threads */
 	Slot *slots;
 };
@@ -90,6 +92,7 @@ tide_coordinator_new(const TideCoordinatorOptions *opts, TideError *err)
 	TideCoordinator *coord = tide_zalloc(sizeof(*coord));
 
 	coord->opts = opts;
+	coord->gauges = tide_gauges_new();
 	coord->stop = tide_stop_new();
 	coord->abort = tide_stop_new();
 	coord->turned_ms = tide_monotonic_ms();
@@ -124,6 +127,7 @@ tide_coordinator_free(TideCoordinator *coord)
 		coord->slots = slot->next;
 		free_slot(slot);
 	}
+	tide_gauges_free(coord->gauges);
 	tide_pg_close(coord->pg);
 	tide_stop_free(coord->stop);
 	tide_stop_free(coord->abort);
@@ -588,7 +592,7 @@ tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
 	bool ok;
 
-	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, take_lag, coord);
+	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->gauges, take_lag, coord);
 	ok = serve(coord, err);
 	tide_log(TIDE_LOG_INFO, "stopping: finishing what is in flight");
 	ok = drain(coord, err) && ok;
@@ -638,6 +642,7 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 	tide_metrics_write(out, entries, n, coord->region ? coord->region : "", TIDE_VERSION);
 	pthread_mutex_unlock(&coord->lock);
 	free(entries);
+	tide_gauges_write(coord->gauges, out);
 }
 
 bool

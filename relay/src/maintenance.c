@@ -18,6 +18,7 @@
 struct TideMaintenance
 {
 	const char *conninfo;
+	TideGauges *gauges;
 	TideLagReport report;
 	void *arg;
 	TideStop *stop;
@@ -60,10 +61,11 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 		long long start = tide_monotonic_ms();
 
 		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err) &&
-			 report_lags(maintenance, pg, err);
+			 report_lags(maintenance, pg, err) && tide_gauges_read(maintenance->gauges, pg, err);
 		took = tide_monotonic_ms() - start;
 	}
 	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));
+	tide_gauges_forget(maintenance->gauges);
 	tide_pg_close(pg);
 	return ok;
 }
@@ -91,11 +93,12 @@ maintenance_thread(void *arg)
 }
 
 TideMaintenance *
-tide_maintenance_start(const char *conninfo, TideLagReport report, void *arg)
+tide_maintenance_start(const char *conninfo, TideGauges *gauges, TideLagReport report, void *arg)
 {
 	TideMaintenance *maintenance = tide_zalloc(sizeof(*maintenance));
 
 	maintenance->conninfo = conninfo;
+	maintenance->gauges = gauges;
 	maintenance->report = report;
 	maintenance->arg = arg;
 	maintenance->stop = tide_stop_new();

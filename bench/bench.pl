@@ -18,6 +18,7 @@ use Bench::Rows;
 use Bench::RowsCopy;
 use Bench::RowsLag;
 use Bench::RowsPair;
+use Bench::RowsPriority;
 use Bench::RowsReport;
 use Bench::RowsWire;
 use Bench::Stamp;
@@ -35,7 +36,7 @@ my @EVENT_PARTS = (
 	latency => \&Bench::Latency::measure, bloat => \&Bench::Bloat::measure);
 my @ROW_PARTS = (
 	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
-	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure);
+	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure, priority => \&Bench::RowsPriority::measure);
 my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS;
 
 my ($quick, $only, $again, $write_docs);

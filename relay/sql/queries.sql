@@ -179,6 +179,14 @@ SELECT pg_catalog.jsonb_build_object(
                   FROM tide._link_tables t,
                       LATERAL (SELECT greatest(t.rows_total, t.rows_done, 1) AS weight) w
                   WHERE t.region = l.region) c),
+    'lanes', (SELECT coalesce(pg_catalog.jsonb_agg(
+                         pg_catalog.to_jsonb(l) || pg_catalog.jsonb_build_object(
+                             'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
+                             'class_list', pg_catalog.array_to_string(l.classes, ', '))
+                         ORDER BY l.region, l.lane DESC), '[]')
+              FROM tide.lanes l
+              WHERE EXISTS (SELECT FROM tide.link o
+                            WHERE o.region = l.region AND o.lane <> l.lane)),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
                          'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
@@ -407,7 +415,7 @@ FROM tide.relay_link($1::text, $2::bigint);
 
 -- name: relay_link_tables
 SELECT schema_name, table_name, state, copied_lsn
-FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb);
+FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb, $4::text);
 
 -- name: relay_link_takes
 SELECT tide.relay_link_takes($1::text, $2::bigint, $3::text, $4::text);

@@ -204,7 +204,7 @@ ask_here(TideLinkWatch *watch, TideError *err)
 	TidePipeline *pipeline = watch->link->pipeline;
 	TidePg *reports = watch->link->reports;
 	char epoch[24];
-	const char *values[3] = {pipeline->spec.name, epoch, watch->lanes};
+	const char *values[4] = {pipeline->spec.name, epoch, watch->lanes, watch->link->spec.lanes};
 	long long now = tide_monotonic_ms();
 	bool ok = true;
 
@@ -212,7 +212,7 @@ ask_here(TideLinkWatch *watch, TideError *err)
 	if (now >= watch->tables_at)
 	{
 		watch->asked_here = TABLES_HERE;
-		ok = tide_pg_send(reports, tide_q_relay_link_tables, 3, values, NULL, NULL, err);
+		ok = tide_pg_send(reports, tide_q_relay_link_tables, 4, values, NULL, NULL, err);
 		free(watch->lanes);
 		watch->lanes = NULL;
 	}

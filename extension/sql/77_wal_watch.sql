@@ -59,7 +59,8 @@ $$;
 
 /*
  * bytes_per_second: how fast what the slot keeps grows.  A slot that nobody reads keeps all that is
- * written; of one that is read it is what it fell behind by.  time_to_full: NULL if it does not
+ * written; of one that is read it is what it fell behind by, over a minute at least, as such slots
+ * move in steps.  time_to_full: NULL if it does not
  * grow, or nothing is known yet.
  */
 CREATE FUNCTION tide._slots()
@@ -77,7 +78,8 @@ AS $$
 		CROSS JOIN (SELECT tide._wal_end(), tide._wal_free_bytes()) w (now, free)
 		LEFT JOIN LATERAL (
 			SELECT h.at, h.position, (h.slots ->> s.slot_name)::pg_lsn AS restart FROM tide.wal_history h
-			WHERE h.at BETWEEN clock_timestamp() - interval '5 minutes' AND clock_timestamp() - interval '4 seconds'
+			WHERE h.at BETWEEN clock_timestamp() - interval '5 minutes'
+					AND clock_timestamp() - CASE WHEN s.active THEN interval '1 minute' ELSE interval '4 seconds' END
 				AND h.slots ? s.slot_name::text
 			ORDER BY h.at LIMIT 1) h ON true
 		CROSS JOIN LATERAL (

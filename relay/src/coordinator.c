@@ -592,7 +592,8 @@ tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
 	bool ok;
 
-	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->gauges, take_lag, coord);
+	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->gauges, take_lag,
+												coord);
 	ok = serve(coord, err);
 	tide_log(TIDE_LOG_INFO, "stopping: finishing what is in flight");
 	ok = drain(coord, err) && ok;

@@ -366,15 +366,24 @@ check_publications(TideDoctor *d, const char *id)
 		const char *key;
 		bool wanted;
 	} parts[] = {
-		{"tide_global", "insert", true},		  {"tide_global", "update", true},
-		{"tide_global", "delete", true},		  {"tide_global", "truncate", true},
-		{"tide_global", "via_root", true},		  {"tide_global_insert", "insert", true},
-		{"tide_global_insert", "update", false},  {"tide_global_insert", "delete", false},
-		{"tide_global_insert", "via_root", true}, {"tide_low", "insert", true},
-		{"tide_low", "update", true},			  {"tide_low", "delete", true},
-		{"tide_low", "truncate", true},			  {"tide_low", "via_root", true},
-		{"tide_low_insert", "insert", true},	  {"tide_low_insert", "update", false},
-		{"tide_low_insert", "delete", false},	  {"tide_low_insert", "via_root", true},
+		{"tide_global", "insert", true},
+		{"tide_global", "update", true},
+		{"tide_global", "delete", true},
+		{"tide_global", "truncate", true},
+		{"tide_global", "via_root", true},
+		{"tide_global_insert", "insert", true},
+		{"tide_global_insert", "update", false},
+		{"tide_global_insert", "delete", false},
+		{"tide_global_insert", "via_root", true},
+		{"tide_low", "insert", true},
+		{"tide_low", "update", true},
+		{"tide_low", "delete", true},
+		{"tide_low", "truncate", true},
+		{"tide_low", "via_root", true},
+		{"tide_low_insert", "insert", true},
+		{"tide_low_insert", "update", false},
+		{"tide_low_insert", "delete", false},
+		{"tide_low_insert", "via_root", true},
 	};
 	const json_t *publications = json_object_get(d->rows, "publications");
 

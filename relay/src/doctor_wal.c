@@ -84,11 +84,10 @@ tide_doctor_transactions(TideDoctor *d, const char *id)
 
 		tide_doctor_report(
 			d, TIDE_DOCTOR_WARN, id, NULL,
-			tide_doctor_printf(d, "a transaction has been open for %s (%s; %s): %s",
-							   duration(d, PQgetvalue(res, i, 1)), PQgetvalue(res, i, 3),
-							   PQgetvalue(res, i, 0),
-							   writes ? "slots keep the WAL since it began"
-									  : "dead rows since it began stay"),
+			tide_doctor_printf(
+				d, "a transaction has been open for %s (%s; %s): %s",
+				duration(d, PQgetvalue(res, i, 1)), PQgetvalue(res, i, 3), PQgetvalue(res, i, 0),
+				writes ? "slots keep the WAL since it began" : "dead rows since it began stay"),
 			"end it: its session's COMMIT or ROLLBACK, pg_terminate_backend(pid), or ROLLBACK "
 			"PREPARED");
 	}

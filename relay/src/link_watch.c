@@ -46,7 +46,7 @@ typedef struct Beat
 struct TideLinkWatch
 {
 	TideLink *link;
-	Question asked;	 /* under way on control */
+	Question asked; /* under way on control */
 	/* Under way on reports. */
 	enum
 	{

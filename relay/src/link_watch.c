@@ -24,6 +24,7 @@
 #define SLOT_MS 5000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
 #define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
+#define LET_FINISH_MS 2000	/* what is asked when streaming ends may take so long */
 #define MAX_BEATS 64		/* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
@@ -99,6 +100,26 @@ tide_link_watch_free(TideLinkWatch *watch)
 	tide_tables_free(watch->here);
 	free(watch->lanes);
 	free(watch);
+}
+
+static void
+let_finish(TidePg *pg)
+{
+	TideError ignored = {0};
+
+	if (pg == NULL || tide_pg_pending(pg) == 0 ||
+		tide_pg_finish(pg, LET_FINISH_MS, NULL, &ignored) || ignored.class != TIDE_ERR_TIMEOUT)
+		return;
+	tide_pg_cancel(pg);
+}
+
+void
+tide_link_watch_end(TideLinkWatch *watch)
+{
+	let_finish(watch->link->reports);
+	let_finish(watch->link->control);
+	watch->asked_here = NOTHING_HERE;
+	watch->asked = NONE;
 }
 
 bool

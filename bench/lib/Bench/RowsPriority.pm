@@ -96,10 +96,10 @@ sub measure
 	my $way = Bench::RowsTide->new($pair, 'direct');
 	my %runs;
 	prepare($pair);
-	for my $round (1 .. ($quick ? 1 : 5))
+	for my $round (1 .. ($quick ? 1 : 3))
 	{
 		say_progress("priority: round $round");
-		push @{ $runs{$_} }, run($pair, $way, $_, $quick ? 3 : 8, $quick ? 200 : 1500) for qw(alone lanes one_lane);
+		push @{ $runs{$_} }, run($pair, $way, $_, $quick ? 3 : 8, $quick ? 200 : 1000) for qw(alone lanes one_lane);
 	}
 	unprepare($pair);
 	my %median = map { my $case = $_; $case => { map { my $key = $_; $key => median(map { $_->{$key} } @{ $runs{$case} }) } qw(p50_ms p99_ms flooded) } } keys %runs;

@@ -18,6 +18,7 @@ use Bench::Rows;
 use Bench::RowsCopy;
 use Bench::RowsLag;
 use Bench::RowsPair;
+use Bench::RowsPriority;
 use Bench::RowsReport;
 use Bench::RowsWire;
 use Bench::Scope;
@@ -38,7 +39,7 @@ my @EVENT_PARTS = (
 my @ROW_PARTS = (
 	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
 	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure,
-	scope => \&Bench::Scope::measure);
+	scope => \&Bench::Scope::measure, priority => \&Bench::RowsPriority::measure);
 # With servers of their own.
 my @OWN_PARTS = (sync => \&Bench::Sync::measure);
 my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS, @OWN_PARTS;

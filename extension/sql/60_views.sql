@@ -76,7 +76,7 @@ BEGIN
 	IF NOT pg_try_advisory_xact_lock(1953064037, 0) THEN
 		RETURN jsonb_build_object('busy', true);
 	END IF;
-	FOREACH part IN ARRAY ARRAY['inboxes', 'dead_letters', 'rows', 'audit', 'outboxes', 'positions']
+	FOREACH part IN ARRAY ARRAY['inboxes', 'dead_letters', 'rows', 'wal', 'audit', 'outboxes', 'positions']
 	LOOP
 		BEGIN
 			EXECUTE format('SELECT tide.%I()', '_maintain_' || part) INTO outcome;

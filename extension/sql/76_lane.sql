@@ -94,12 +94,11 @@ $$;
  * copied if it ever does.  One that has not been in the lane without a break since its copy has
  * missed changes: it is copied again, as of a moment after this one.
  */
-CREATE FUNCTION tide._link_published(link tide.link, answer jsonb) RETURNS void
+CREATE FUNCTION tide._link_published(link tide.link, answer jsonb, lanes text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	lanes text[] := tide._lanes_of(link);
 	said record;
 BEGIN
 	FOR said IN
@@ -195,10 +194,15 @@ AS $$
 				 clock_timestamp() - progress.heartbeat_at - interval '1 second', interval '0') END
 $$;
 
+/* More is more important: main lanes before low ones, then by the link's priority. */
+CREATE FUNCTION tide._lane_rank(link tide.link) RETURNS int
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT CASE link.lane WHEN 'main' THEN 1000 ELSE 0 END + coalesce((link.options ->> 'priority')::int, 50) $$;
+
 /*
  * More important lanes at work whose rows are later than that share of an objective, the latest
- * first: main lanes before low ones, then by the link's priority.  Only lanes that stream
- * count: one that is paused, stopped, copying or failing is not helped by waiting for it.
+ * first.  Only lanes that stream count: one that is paused, stopped, copying or failing is not helped by waiting for it.
  */
 CREATE FUNCTION tide._lanes_late(link tide.link, share float8) RETURNS SETOF text
 LANGUAGE plpgsql STABLE
@@ -211,9 +215,7 @@ BEGIN
 		JOIN tide._links() k ON k.link_id = o.id AND k.state = 'streaming'
 		JOIN tide._link_classes c ON c.link_id = o.id
 		CROSS JOIN LATERAL (SELECT tide._lateness(g) AS late FROM tide.link_progress g WHERE g.link_id = o.id) p
-	WHERE (o.lane = 'main', coalesce((o.options ->> 'priority')::int, 50))
-			> (link.lane = 'main', coalesce((link.options ->> 'priority')::int, 50))
-		AND p.late > c.slo * share
+	WHERE tide._lane_rank(o) > tide._lane_rank(link) AND p.late > c.slo * share
 	ORDER BY extract(epoch FROM p.late) / extract(epoch FROM c.slo) DESC;
 END;
 $$;
@@ -229,10 +231,15 @@ AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 	hold tide.link_hold;
-	late text := (SELECT n FROM tide._lanes_late(link, 1) n LIMIT 1);
+	late text;
 	well boolean;
 BEGIN
 	SELECT h.* INTO hold FROM tide.link_hold h WHERE h.link_id = link.id;
+	/* Most links are not less important than any. */
+	IF hold.link_id IS NULL AND NOT EXISTS (SELECT FROM tide.link o WHERE tide._lane_rank(o) > tide._lane_rank(link)) THEN
+		RETURN NULL;
+	END IF;
+	late := (SELECT n FROM tide._lanes_late(link, 1) n LIMIT 1);
 	IF hold.link_id IS NULL THEN
 		IF late IS NOT NULL THEN
 			INSERT INTO tide.link_hold (link_id, reason) VALUES (link.id, late) ON CONFLICT DO NOTHING;

@@ -377,20 +377,23 @@ BEGIN
 END;
 $$;
 
-/* published: what the origin's rows_lanes() answered, if it was asked; see _link_published(). */
-CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint, published jsonb DEFAULT NULL)
+/*
+ * published: what the origin's rows_lanes() answered, if it was asked; see _link_published().  lanes: those
+ * that the relay reads, comma-separated, which for a moment are not those that it should.
+ */
+CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint, published jsonb DEFAULT NULL, lanes text DEFAULT NULL)
 RETURNS TABLE (schema_name text, table_name text, state text, copied_lsn pg_lsn)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
-	lanes text[] := tide._lanes_of(link);
+	taken text[] := coalesce(string_to_array(lanes, ','), tide._lanes_of(link));
 BEGIN
-	PERFORM tide._link_tables_clean(), tide._link_tables_add(link), tide._link_published(link, published);
+	PERFORM tide._link_tables_clean(), tide._link_tables_add(link), tide._link_published(link, published, taken);
 	RETURN QUERY
 		SELECT t.schema_name::text, t.table_name::text,
-			CASE WHEN t.origin_lane = ANY (lanes) OR t.origin_lane IS NULL AND published IS NULL THEN t.state ELSE 'elsewhere' END, t.copied_lsn
+			CASE WHEN t.origin_lane = ANY (taken) OR t.origin_lane IS NULL AND published IS NULL THEN t.state ELSE 'elsewhere' END, t.copied_lsn
 		FROM tide.link_table t WHERE t.link_id = link.id
 		ORDER BY 1, 2;
 END;
@@ -494,7 +497,7 @@ GRANT EXECUTE ON FUNCTION
 	TO tide_admin;
 GRANT EXECUTE ON FUNCTION
 	tide.relay_link(text, bigint),
-	tide.relay_link_tables(text, bigint, jsonb),
+	tide.relay_link_tables(text, bigint, jsonb, text),
 	tide.relay_link_begin(text, bigint, pg_lsn, bigint, int),
 	tide.relay_link_phase(text, bigint, text),
 	tide.relay_link_resync(text, bigint, text),

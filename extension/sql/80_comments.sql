@@ -88,6 +88,8 @@ COMMENT ON VIEW tide.links IS
 	'every link: state (copying, streaming, paused, stopped, error), position, lag, last error, progress of the first copy';
 COMMENT ON VIEW tide.lanes IS
 	'each link''s streams: its classes, state, how far it is, whether and why it is held back for more important ones';
+COMMENT ON VIEW tide.slots IS
+	'WAL kept here for other regions, by slot: how much, how fast it grows, how long until the disk is full or the slot is lost';
 COMMENT ON VIEW tide.lag IS 'how late each region''s rows are here by now, by class: seconds, and bytes of its WAL';
 COMMENT ON VIEW tide.slo IS
 	'each class''s lag objective, the share of the last day in which it was met, median and 99th percentile of lag';

@@ -48,6 +48,50 @@ SELECT name, (EXTRACT(epoch FROM lag) * 1000000)::bigint
 FROM tide.pipelines
 WHERE enabled AND lag IS NOT NULL;
 
+-- What the database knows better than the relay: numbers by class, and of the WAL kept here.
+-- name: gauges
+WITH lag AS MATERIALIZED (SELECT * FROM tide.lag),
+     slo AS MATERIALIZED (SELECT * FROM tide.slo),
+     slots AS MATERIALIZED (SELECT * FROM tide.slots)
+SELECT 'class_lag_seconds', l.region, l.class, NULL, l.seconds FROM lag l WHERE l.seconds IS NOT NULL
+UNION ALL SELECT 'class_held', l.region, l.class, NULL, l.paused::int FROM lag l
+UNION ALL SELECT 'class_objective_seconds', NULL, s.class, NULL, extract(epoch FROM s.objective)
+    FROM slo s
+UNION ALL SELECT 'class_slo_met_share', NULL, s.class, NULL, s.met_share
+    FROM slo s WHERE s.met_share IS NOT NULL
+UNION ALL SELECT m.family, d.peer, d.class, NULL, m.value
+    FROM tide.durability d, LATERAL (VALUES
+        ('sync_waits_total', d.waits::numeric), ('sync_waits_ended_total', d.ended),
+        ('sync_wait_seconds_total', extract(epoch FROM d.waited)::numeric(20, 6)),
+        ('sync_waiting', d.waiting), ('sync_peer_listed', d.listed::int),
+        ('sync_peer_connected', d.connected::int)) m (family, value)
+UNION ALL SELECT 'wal_retained_bytes', s.region, NULL, s.slot, s.retained_bytes
+    FROM slots s WHERE s.retained_bytes IS NOT NULL
+UNION ALL SELECT 'wal_seconds_to_full', s.region, NULL, s.slot, extract(epoch FROM s.time_to_full)
+    FROM slots s WHERE s.time_to_full IS NOT NULL
+UNION ALL SELECT 'wal_slot_lost', s.region, NULL, s.slot, (s.wal_status = 'lost')::int
+    FROM slots s WHERE s.wal_status IS NOT NULL
+UNION ALL (SELECT 'wal_free_bytes', NULL, NULL, NULL, s.free_bytes
+           FROM slots s WHERE s.free_bytes IS NOT NULL LIMIT 1)
+UNION ALL SELECT 'oldest_transaction_seconds', NULL, NULL, NULL, coalesce(pg_catalog.max(
+        extract(epoch FROM t.age)), 0)
+    FROM tide.rows_transactions('1 second') t;
+
+-- name: doctor_slots
+SELECT s.slot, s.region, pg_catalog.round(extract(epoch FROM s.time_to_full)),
+       least(s.free_bytes, s.safe_bytes), s.bytes_per_second, s.free_bytes <= coalesce(s.safe_bytes, s.free_bytes)
+FROM tide.slots s WHERE s.time_to_full < interval '1 day' ORDER BY s.time_to_full;
+
+-- name: doctor_transactions
+SELECT t.who, pg_catalog.round(extract(epoch FROM t.age)), t.writes, t.state
+FROM tide.rows_transactions('1 minute') t
+WHERE t.writes OR t.age > interval '15 minutes' LIMIT 5;
+
+-- name: doctor_held
+SELECT l.region, pg_catalog.array_to_string(l.classes, ', '), l.reason,
+       pg_catalog.date_trunc('second', pg_catalog.clock_timestamp() - l.held_since)
+FROM tide.lanes l WHERE l.held ORDER BY l.region;
+
 -- Pipelines.
 
 -- name: position_get
@@ -152,6 +196,14 @@ SELECT pg_catalog.jsonb_build_object(
                         'waits', d.waits, 'waits_ended', d.ended, 'last_ended', d.last_ended)
                         ORDER BY d.class), '[]')
              FROM tide.durability d),
+    'lanes', (SELECT coalesce(pg_catalog.jsonb_agg(
+                         pg_catalog.to_jsonb(l) || pg_catalog.jsonb_build_object(
+                             'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
+                             'class_list', pg_catalog.array_to_string(l.classes, ', '))
+                         ORDER BY l.region, l.lane DESC), '[]')
+              FROM tide.lanes l
+              WHERE EXISTS (SELECT FROM tide.link o
+                            WHERE o.region = l.region AND o.lane <> l.lane)),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
                          'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
@@ -165,12 +217,14 @@ SELECT pg_catalog.jsonb_build_object(
                              THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),
                                                              s.restart_lsn) END,
                          'safe_bytes', s.safe_wal_size,
-                         'seconds_to_full', (
-                             SELECT pg_catalog.round(s.safe_wal_size / w.wal_bytes
-                                 * extract(epoch FROM pg_catalog.now() - w.stats_reset))
-                             FROM pg_catalog.pg_stat_wal w WHERE w.wal_bytes > 0))
+                         'free_bytes', t.free_bytes,
+                         'seconds_to_full', coalesce(
+                             pg_catalog.round(extract(epoch FROM t.time_to_full)),
+                             (SELECT pg_catalog.round(s.safe_wal_size / w.wal_bytes
+                                  * extract(epoch FROM pg_catalog.now() - w.stats_reset))
+                              FROM pg_catalog.pg_stat_wal w WHERE w.wal_bytes > 0)))
                          ORDER BY s.slot_name), '[]')
-              FROM pg_catalog.pg_replication_slots s
+              FROM pg_catalog.pg_replication_slots s LEFT JOIN tide.slots t ON t.slot = s.slot_name
               WHERE s.database = pg_catalog.current_database() AND NOT s.temporary
                   AND (s.slot_name LIKE 'tide\_link\_%' OR s.slot_name LIKE 'tide\_rows\_%')),
     'wal_bytes', CASE WHEN NOT pg_catalog.pg_is_in_recovery()
@@ -309,7 +363,7 @@ SELECT pg_catalog.jsonb_build_object(
               FROM tide.link l WHERE l.lane = 'main'),
     'lanes', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(l)
                                                    ORDER BY l.region, l.lane DESC), '[]')
-              FROM tide.link l WHERE NOT l.removing OR l.lane = 'main'),
+              FROM tide.link l),
     'link_tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                                'region', l.region, 'phase', l.phase, 'schema', t.schema_name,
                                'table', t.table_name)), '[]')
@@ -355,15 +409,10 @@ SELECT d.class, d.peer, d.listed, d.connected, d.ended,
        d.line
 FROM tide._durability() d ORDER BY d.class;
 
--- name: sync_metrics
-SELECT class, peer, waits, extract(epoch FROM waited)::numeric(20, 6), ended, waiting, listed::int,
-       connected::int
-FROM tide.durability ORDER BY class;
-
 -- name: doctor_lag
 SELECT l.region, l.class, pg_catalog.round(l.seconds::numeric, 1), c.slo
 FROM tide.lag l JOIN tide.class c ON c.name = l.class JOIN tide.links k ON k.region = l.region
-WHERE k.state = 'streaming' AND l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;
+WHERE k.state = 'streaming' AND NOT l.paused AND l.seconds > extract(epoch FROM c.slo) ORDER BY l.region, l.class;
 
 -- name: tx_begin
 BEGIN;
@@ -397,7 +446,7 @@ FROM tide.relay_link($1::text, $2::bigint);
 
 -- name: relay_link_tables
 SELECT schema_name, table_name, state, copied_lsn
-FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb);
+FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb, $4::text);
 
 -- name: relay_link_takes
 SELECT tide.relay_link_takes($1::text, $2::bigint, $3::text, $4::text);

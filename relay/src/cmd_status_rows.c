@@ -105,6 +105,18 @@ static const TideStatusColumn link_columns[] = {
 	{{"OWNER", false}, "owner", tide_format_text},
 };
 
+/* Shown where a link has more than one. */
+static const TideStatusColumn lane_columns[] = {
+	{{"LANE FROM", false}, "region", tide_format_text},
+	{{"LANE", false}, "lane", tide_format_text},
+	{{"STATE", false}, "state", tide_format_text},
+	{{"HELD", false}, "held", tide_format_yes},
+	{{"LAG", true}, "lag_seconds", tide_format_seconds},
+	{{"BEHIND", true}, "lag_bytes", tide_format_bytes},
+	{{"CLASSES", false}, "class_list", tide_format_text},
+	{{"WAITS FOR", false}, "reason", tide_format_text},
+};
+
 static const TideStatusColumn slot_columns[] = {
 	{{"SLOT", false}, "slot", tide_format_text},
 	{{"FOR", false}, "region", tide_format_text},
@@ -132,6 +144,7 @@ tide_status_print_rows(FILE *out, const json_t *status)
 {
 	TIDE_STATUS_TABLE(out, json_object_get(status, "links"), link_columns, note_link);
 	TIDE_STATUS_TABLE(out, json_object_get(status, "sync"), sync_columns, NULL);
+	TIDE_STATUS_TABLE(out, json_object_get(status, "lanes"), lane_columns, NULL);
 	TIDE_STATUS_TABLE(out, json_object_get(status, "slots"), slot_columns, NULL);
 }
 

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "coordinator.h"
+#include "gauges.h"
 #include "log.h"
 #include "maintenance.h"
 #include "mem.h"
@@ -78,7 +79,7 @@ struct TideCoordinator
 	_Atomic long long turned_ms;
 	atomic_bool connected;
 	TideMaintenance *maintenance;
-	TideSyncMetrics *sync;
+	TideGauges *gauges;
 	pthread_mutex_t lock; /* protects the list against the HTTP threads */
 	Slot *slots;
 };
@@ -91,7 +92,7 @@ tide_coordinator_new(const TideCoordinatorOptions *opts, TideError *err)
 	TideCoordinator *coord = tide_zalloc(sizeof(*coord));
 
 	coord->opts = opts;
-	coord->sync = tide_sync_metrics_new();
+	coord->gauges = tide_gauges_new();
 	coord->stop = tide_stop_new();
 	coord->abort = tide_stop_new();
 	coord->turned_ms = tide_monotonic_ms();
@@ -126,11 +127,11 @@ tide_coordinator_free(TideCoordinator *coord)
 		coord->slots = slot->next;
 		free_slot(slot);
 	}
+	tide_gauges_free(coord->gauges);
 	tide_pg_close(coord->pg);
 	tide_stop_free(coord->stop);
 	tide_stop_free(coord->abort);
 	pthread_mutex_destroy(&coord->lock);
-	tide_sync_metrics_free(coord->sync);
 	free(coord->region);
 	free(coord);
 }
@@ -591,7 +592,7 @@ tide_coordinator_run(TideCoordinator *coord, TideError *err)
 {
 	bool ok;
 
-	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->sync, take_lag,
+	coord->maintenance = tide_maintenance_start(coord->opts->conninfo, coord->gauges, take_lag,
 												coord);
 	ok = serve(coord, err);
 	tide_log(TIDE_LOG_INFO, "stopping: finishing what is in flight");
@@ -641,8 +642,8 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 	}
 	tide_metrics_write(out, entries, n, coord->region ? coord->region : "", TIDE_VERSION);
 	pthread_mutex_unlock(&coord->lock);
-	tide_sync_metrics_write(coord->sync, out);
 	free(entries);
+	tide_gauges_write(coord->gauges, out);
 }
 
 bool

@@ -240,12 +240,12 @@ is_new(const json_t *link)
 
 /* The slot that this region's link needs there: named slot_name, made by whom says. */
 static void
-check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const char *slot_name,
-			   const char *reader)
+check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const json_t *link,
+			   const char *slot_name, const char *reader)
 {
 	const json_t *slot = find_member(json_object_get(peer->rows, "slots"), "name", slot_name);
 
-	if (slot == NULL && is_new(peer->link))
+	if (slot == NULL && is_new(link))
 		tide_doctor_report(d, TIDE_DOCTOR_NOTE, id, peer->region,
 						   tide_doctor_printf(d, "slot \"%s\" is not made yet", slot_name),
 						   "a relay makes it; is one running?");
@@ -260,7 +260,7 @@ check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const char *
 	else
 	{
 		tide_doctor_slot(d, id, peer->region, peer->rows, slot);
-		if (!tide_json_bool(slot, "active") && !tide_json_bool(peer->link, "removing"))
+		if (!tide_json_bool(slot, "active") && !tide_json_bool(link, "removing"))
 			tide_doctor_report(
 				d, TIDE_DOCTOR_WARN, id, peer->region,
 				tide_doctor_printf(
@@ -282,7 +282,7 @@ check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 	for (size_t i = 0; i < json_array_size(takers); i++)
 		known = known || tide_doctor_same(json_string_value(json_array_get(takers, i)), here);
 	if (json_is_object(publisher) && known)
-		check_own_slot(d, id, peer, tide_json_text(publisher, "slot"),
+		check_own_slot(d, id, peer, peer->link, tide_json_text(publisher, "slot"),
 					   "is a relay running there? Its pipeline rows:publish reads it");
 	else
 		tide_doctor_report(
@@ -294,6 +294,22 @@ check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 									 peer->region));
 }
 
+/* Each lane has its slot. */
+static void
+check_lanes(TideDoctor *d, const char *id, const TidePeer *peer)
+{
+	const json_t *lanes = json_object_get(d->rows, "lanes");
+
+	for (size_t i = 0; i < json_array_size(lanes); i++)
+	{
+		const json_t *lane = json_array_get(lanes, i);
+
+		if (tide_doctor_same(tide_json_text(lane, "region"), peer->region))
+			check_own_slot(d, id, peer, lane, tide_json_text(lane, "slot"),
+						   "is a relay running here, and the link enabled?");
+	}
+}
+
 static void
 check_slots_there(TideDoctor *d, const char *id)
 {
@@ -301,8 +317,7 @@ check_slots_there(TideDoctor *d, const char *id)
 	FOR_EACH_ORIGIN(d, peer)
 	{
 		if (tide_doctor_same(tide_json_text(peer->link, "transport"), "direct"))
-			check_own_slot(d, id, peer, tide_json_text(peer->link, "slot"),
-						   "is a relay running here, and the link enabled?");
+			check_lanes(d, id, peer);
 		else
 			check_publisher(d, id, peer);
 	}
@@ -384,7 +399,7 @@ check_slot_here(TideDoctor *d, const char *id, const json_t *slot)
 								   name));
 		return;
 	}
-	link = find_member(json_object_get(peer->rows, "links"), "slot", name);
+	link = find_member(json_object_get(peer->rows, "lanes"), "slot", name);
 	if (link == NULL ||
 		!tide_doctor_same(tide_json_text(link, "region"), tide_json_text(d->rows, "region")))
 		orphan(d, id, peer->region, "here", slot,
@@ -429,7 +444,7 @@ check_slots_left(TideDoctor *d, const char *id)
 
 			if (strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) != 0 ||
 				slot_region_id(name) != own ||
-				tide_doctor_same(tide_json_text(peer->link, "slot"), name))
+				find_member(json_object_get(d->rows, "lanes"), "slot", name) != NULL)
 				continue;
 			orphan(d, id, peer->region, tide_doctor_printf(d, "in region \"%s\"", peer->region),
 				   slot, "this region has no such link");

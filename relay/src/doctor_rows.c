@@ -19,6 +19,8 @@
 /* Of max_slot_wal_keep_size: more than that, and a slot that stands still is soon lost. */
 #define MAX_RETAINED_PERCENT 50
 
+#define MAIN_PRIORITY 50 /* classes below travel by the low lane: tide._class_lane() */
+
 bool
 tide_doctor_same(const char *a, const char *b)
 {
@@ -290,9 +292,11 @@ published_in(const json_t *table, const char *publication)
 static void
 check_published(TideDoctor *d, const char *id, const json_t *table)
 {
-	static const char *const publications[] = {"tide_global", "tide_global_insert"};
+	static const char *const publications[] = {"tide_global", "tide_global_insert", "tide_low",
+											   "tide_low_insert"};
 	const char *name = tide_json_text(table, "name");
-	const char *wanted = publications[tide_json_bool(table, "insert_only")];
+	bool low = tide_json_int(table, "priority") < MAIN_PRIORITY;
+	const char *wanted = publications[2 * low + tide_json_bool(table, "insert_only")];
 
 	for (size_t i = 0; i < N_ELEMENTS(publications); i++)
 	{
@@ -364,11 +368,24 @@ check_publications(TideDoctor *d, const char *id)
 		const char *key;
 		bool wanted;
 	} parts[] = {
-		{"tide_global", "insert", true},		  {"tide_global", "update", true},
-		{"tide_global", "delete", true},		  {"tide_global", "truncate", true},
-		{"tide_global", "via_root", true},		  {"tide_global_insert", "insert", true},
-		{"tide_global_insert", "update", false},  {"tide_global_insert", "delete", false},
+		{"tide_global", "insert", true},
+		{"tide_global", "update", true},
+		{"tide_global", "delete", true},
+		{"tide_global", "truncate", true},
+		{"tide_global", "via_root", true},
+		{"tide_global_insert", "insert", true},
+		{"tide_global_insert", "update", false},
+		{"tide_global_insert", "delete", false},
 		{"tide_global_insert", "via_root", true},
+		{"tide_low", "insert", true},
+		{"tide_low", "update", true},
+		{"tide_low", "delete", true},
+		{"tide_low", "truncate", true},
+		{"tide_low", "via_root", true},
+		{"tide_low_insert", "insert", true},
+		{"tide_low_insert", "update", false},
+		{"tide_low_insert", "delete", false},
+		{"tide_low_insert", "via_root", true},
 	};
 	const json_t *publications = json_object_get(d->rows, "publications");
 
@@ -483,6 +500,10 @@ const TideDoctorCheck tide_doctor_rows_checks[] = {
 	{"rows.lag", "rows arrive within what their classes ask for", TIDE_NEEDS_ROWS, check_lag},
 	{"rows.durability", "regions that commits wait for are there and answer", TIDE_NEEDS_ROWS,
 	 tide_doctor_check_durability},
+	{"rows.held", "no class waits for more important ones", TIDE_NEEDS_ROWS, tide_doctor_held},
+	{"rows.wal", "the WAL kept for other regions has room", TIDE_NEEDS_ROWS, tide_doctor_wal},
+	{"rows.transactions", "no transaction has been open for long", TIDE_NEEDS_ROWS,
+	 tide_doctor_transactions},
 	{"rows.state", "no link is failing", TIDE_NEEDS_STATUS, check_errors},
 	{"rows.links", "no link had to copy again, or waits to be removed", TIDE_NEEDS_ROWS,
 	 check_links},

@@ -40,6 +40,12 @@ extern void tide_doctor_slot(TideDoctor *d, const char *id, const char *region, 
 extern void tide_doctor_residency_here(TideDoctor *d, const char *id);
 extern void tide_doctor_residency_there(TideDoctor *d, const char *id);
 
+/* ---- doctor_wal.c: checks ---- */
+
+extern void tide_doctor_held(TideDoctor *d, const char *id);
+extern void tide_doctor_wal(TideDoctor *d, const char *id);
+extern void tide_doctor_transactions(TideDoctor *d, const char *id);
+
 /* Reads the documents of all known regions; what is wrong about that is link.reach's to say. */
 extern void tide_doctor_peers_free(TideDoctor *d);
 

@@ -215,7 +215,11 @@ extern void tide_link_refuse(TideLink *link, const TideTable *table);
 /* ---- link_watch.c: heartbeats, lag, tables that appear ---- */
 
 extern TideLinkWatch *tide_link_watch_new(TideLink *link);
-extern void tide_link_watch_free(TideLinkWatch *watch);							 /* NULL is fine */
+extern void tide_link_watch_free(TideLinkWatch *watch); /* NULL is fine */
+
+/* What is asked is brought to its end: others may use the connections again. */
+extern void tide_link_watch_end(TideLinkWatch *watch);
+
 extern int tide_link_watch_poll(const TideLinkWatch *watch, struct pollfd *fds); /* at most two */
 
 /* Takes answers, asks what is due.  Never waits. */

@@ -194,6 +194,7 @@ tide_link_stream(TideLink *link, TideError *err)
 		tide_pipeline_opened(link->pipeline);
 		link->watch = tide_link_watch_new(link);
 		ok = run_loop(&loop, err);
+		tide_link_watch_end(link->watch);
 		link->spec.position = tide_apply_position(link->apply);
 	}
 	tide_link_watch_free(link->watch);

@@ -137,7 +137,7 @@ tide_tables_to_copy(const TideLink *link, const TideTableList *here, TideTableLi
 bool
 tide_link_look(TideLink *link, TideTableList **here, TideError *err)
 {
-	const char *values[3];
+	const char *values[4];
 	PGresult *lanes;
 	PGresult *res;
 	bool ok;
@@ -147,7 +147,8 @@ tide_link_look(TideLink *link, TideTableList **here, TideError *err)
 	if (!tide_pg_exec(link->control, tide_q_rows_lanes, 0, NULL, &lanes, err))
 		return tide_link_at_origin(link, err);
 	values[2] = PQgetvalue(lanes, 0, 0);
-	ok = tide_link_exec(link, link->reports, tide_q_relay_link_tables, 3, values, &res, err);
+	values[3] = link->spec.lanes;
+	ok = tide_link_exec(link, link->reports, tide_q_relay_link_tables, 4, values, &res, err);
 	PQclear(lanes);
 	if (!ok)
 		return false;

@@ -25,6 +25,7 @@
 #define CLASSES_MS 3000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
 #define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
+#define LET_FINISH_MS 2000	/* what is asked when streaming ends may take so long */
 #define MAX_BEATS 64		/* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
@@ -110,6 +111,26 @@ tide_link_watch_free(TideLinkWatch *watch)
 	free(watch->differences);
 	free(watch->lanes);
 	free(watch);
+}
+
+static void
+let_finish(TidePg *pg)
+{
+	TideError ignored = {0};
+
+	if (pg == NULL || tide_pg_pending(pg) == 0 ||
+		tide_pg_finish(pg, LET_FINISH_MS, NULL, &ignored) || ignored.class != TIDE_ERR_TIMEOUT)
+		return;
+	tide_pg_cancel(pg);
+}
+
+void
+tide_link_watch_end(TideLinkWatch *watch)
+{
+	let_finish(watch->link->reports);
+	let_finish(watch->link->control);
+	watch->asked_here = NONE_HERE;
+	watch->asked = NONE;
 }
 
 bool
@@ -215,7 +236,7 @@ ask_here(TideLinkWatch *watch, QuestionHere question, const char *sql, int n, co
 {
 	TidePipeline *pipeline = watch->link->pipeline;
 	char epoch[24];
-	const char *values[3] = {pipeline->spec.name, epoch, third};
+	const char *values[4] = {pipeline->spec.name, epoch, third, watch->link->spec.lanes};
 
 	snprintf(epoch, sizeof(epoch), "%lld", (long long) pipeline->spec.epoch);
 	watch->asked_here = question;
@@ -238,7 +259,7 @@ ask_what_is_due(TideLinkWatch *watch, TideError *err)
 
 	if (now >= watch->tables_at)
 	{
-		ok = ask_here(watch, TABLES_HERE, tide_q_relay_link_tables, 3, watch->lanes, err);
+		ok = ask_here(watch, TABLES_HERE, tide_q_relay_link_tables, 4, watch->lanes, err);
 		forget(&watch->lanes);
 	}
 	else if (now >= watch->hold_at)

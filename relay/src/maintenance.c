@@ -18,7 +18,7 @@
 struct TideMaintenance
 {
 	const char *conninfo;
-	TideSyncMetrics *sync;
+	TideGauges *gauges;
 	TideLagReport report;
 	void *arg;
 	TideStop *stop;
@@ -63,10 +63,11 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 		ok = tide_pg_exec(pg, tide_q_maintain, 0, NULL, NULL, err) &&
 			 report_lags(maintenance, pg, err) &&
 			 tide_pg_exec(pg, tide_q_relay_residency, 0, NULL, NULL, err) &&
-			 tide_sync_metrics_read(maintenance->sync, pg, err);
+			 tide_gauges_read(maintenance->gauges, pg, err);
 		took = tide_monotonic_ms() - start;
 	}
 	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));
+	tide_gauges_forget(maintenance->gauges);
 	tide_pg_close(pg);
 	return ok;
 }
@@ -94,12 +95,12 @@ maintenance_thread(void *arg)
 }
 
 TideMaintenance *
-tide_maintenance_start(const char *conninfo, TideSyncMetrics *sync, TideLagReport report, void *arg)
+tide_maintenance_start(const char *conninfo, TideGauges *gauges, TideLagReport report, void *arg)
 {
 	TideMaintenance *maintenance = tide_zalloc(sizeof(*maintenance));
 
 	maintenance->conninfo = conninfo;
-	maintenance->sync = sync;
+	maintenance->gauges = gauges;
 	maintenance->report = report;
 	maintenance->arg = arg;
 	maintenance->stop = tide_stop_new();

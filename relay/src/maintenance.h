@@ -10,16 +10,16 @@
 
 #include <stdint.h>
 
-#include "sync_metrics.h"
+#include "gauges.h"
 
 typedef struct TideMaintenance TideMaintenance;
 
 /* Called from the thread for every pipeline whose lag is known: age of its oldest undelivered event. */
 typedef void (*TideLagReport)(void *arg, const char *pipeline, int64_t lag_us);
 
-/* conninfo and sync are borrowed.  NULL if no thread could be started (logged). */
-extern TideMaintenance *tide_maintenance_start(const char *conninfo, TideSyncMetrics *sync,
-											   TideLagReport report, void *arg);
+/* conninfo and gauges (read each time, too) are borrowed.  NULL if no thread could be started (logged). */
+extern TideMaintenance *
+tide_maintenance_start(const char *conninfo, TideGauges *gauges, TideLagReport report, void *arg);
 extern void tide_maintenance_stop(TideMaintenance *maintenance); /* waits; NULL is fine */
 
 #endif /* TIDE_MAINTENANCE_H */

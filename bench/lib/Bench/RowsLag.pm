@@ -53,12 +53,12 @@ END
 # One client, so that ids are in order of commits.
 sub insert_steadily
 {
-	my ($pair, $db, $seconds) = @_;
+	my ($pair, $db, $seconds, $rate) = @_;
 	my $file = "$ENV{TIDE_DATA}/rows-lag.pgbench";
 	open my $out, '>', $file or die "$file: $!";
 	print $out "INSERT INTO item (n, body, at) VALUES (1, 'kalo benti sura mane tole kira data seno pelu fati gora line rota', now());\n";
 	close $out;
-	my $output = $pair->pgbench('us', $db, '-n', '-M', 'prepared', '-c', 1, '-R', $RATE, '-T', $seconds, '-f', "'$file'");
+	my $output = $pair->pgbench('us', $db, '-n', '-M', 'prepared', '-c', 1, '-R', $rate // $RATE, '-T', $seconds, '-f', "'$file'");
 	return $output =~ /^tps = ([\d.]+)/m ? $1 : die "pgbench: $output";
 }
 
@@ -75,21 +75,30 @@ sub run
 	one($pair->{us}, 'DELETE FROM item', $db);
 	$pair->mark($db);
 	$pair->await($db, 60);
+	my $result = measure_lag($pair, $db, $seconds);
+	$pair->compare($db, 'item');
+	$way->close;
+	say_progress(sprintf '  %s: p50 %.2f ms, p99 %.2f ms of %d rows at %.0f/s', $way->name, @$result{qw(p50_ms p99_ms rows tps)});
+	return $result;
+}
+
+# The lag of rows that are inserted at that rate, on an empty table and a link at rest; begin is called when all is ready.
+sub measure_lag
+{
+	my ($pair, $db, $seconds, $rate, $begin) = @_;
 	one($pair->{eu}, $WATCHER, $db);
 	my $watcher = PgTide::Process->new(
 		name => 'watcher', log => "$ENV{TIDE_DATA}/watcher.log",
 		command => [ 'psql', '-Xq', '-d', $pair->{eu}->connstr($db), '-c', "CALL watch($seconds + 2)" ])->start;
-	my $tps = insert_steadily($pair, $db, $seconds);
+	$begin->() if $begin;
+	my $tps = insert_steadily($pair, $db, $seconds, $rate);
 	$pair->mark($db);
-	$pair->await($db, 60);
+	$pair->await($db, 300);
 	$watcher->wait_end(60);
 	my ($us, $eu) = map { $pair->{$_}->connstr($db) } qw(us eu);
 	system('sh', '-c', qq{psql -Xq -d "$us" -c 'COPY (SELECT id, pg_xact_commit_timestamp(xmin) FROM item) TO STDOUT' | psql -Xq -d "$eu" -c 'COPY committed FROM STDIN'}) == 0
 	  or die 'the commit times did not come';
 	my ($p50, $p99, $count) = @{ (rows($pair->{eu}, $QUANTILES, $db))[0] };
-	$pair->compare($db, 'item');
-	$way->close;
-	say_progress(sprintf '  %s: p50 %.2f ms, p99 %.2f ms of %d rows at %.0f/s', $way->name, $p50, $p99, $count, $tps);
 	return {p50_ms => $p50, p99_ms => $p99, rows => $count, tps => $tps};
 }
 

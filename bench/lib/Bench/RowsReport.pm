@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 # What is aimed at: at least this for a link's share of native's speed (direct), and so on.
-my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, sync => 1, fewer => 4, relay_kib => 32 * 1024);
+my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, sync => 1, flooded => 2, fewer => 4, relay_kib => 32 * 1024);
 my %WHAT = (one_row => 'one-row transactions', bulk => '1000-row transactions', tpcb => "pgbench's TPC-B transactions");
 
 # [what, figure, aim, met]; without the last two where nothing is aimed at.
@@ -96,6 +96,16 @@ sub sync_rows
 		"<= $AIM{sync} times logical", $r->{ratio}{logical} <= $AIM{sync}));
 }
 
+sub priority_rows
+{
+	my ($r) = @_;
+	my @rows = ([ "lag of an important class, $r->{rate} rows/s, alone", sprintf 'p50 %.2f ms, p99 %.2f ms', @{ $r->{cases}{alone} }{qw(p50_ms p99_ms)} ]);
+	push @rows, aimed('  while a flood comes by the low lane', sprintf('p50 %.2f ms, p99 %.2f ms; %.2f and %.2f times', @{ $r->{cases}{lanes} }{qw(p50_ms p99_ms)}, @{ $r->{ratio} }{qw(p50_ms p99_ms)}),
+		"p50 <= $AIM{flooded} times", $r->{ratio}{p50_ms} <= $AIM{flooded});
+	push @rows, [ '  both in one lane', sprintf 'p50 %.2f ms, p99 %.2f ms', @{ $r->{cases}{one_lane} }{qw(p50_ms p99_ms)} ];
+	return @rows;
+}
+
 sub rows
 {
 	my ($results) = @_;
@@ -107,6 +117,7 @@ sub rows
 	push @rows, map { stamp_rows($_) } @{ $results->{stamp} // [] };
 	push @rows, map { scope_rows($_) } @{ $results->{scope} // [] };
 	push @rows, map { sync_rows($_) } @{ $results->{sync} // [] };
+	push @rows, priority_rows($results->{priority}) if $results->{priority};
 	return @rows;
 }
 
@@ -125,6 +136,8 @@ sub notes
 		  stream; over NATS frames are compressed (zstd) before they cross.
 		- *Commit that waits*: pgbench inserts single rows; the round trip is made by tests/tools/wan.c. Native logical is a subscription with
 		  synchronous_commit = on, physical a standby, both in synchronous_standby_names alone while they are measured.
+		- *Lag of an important class*: as *row seen*. The flood is a backlog of 1000-row transactions that the other region begins to apply when the measurement begins, and
+		  has not finished when it ends. Ratios are medians of ratios within a round.
 		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.
 		- *Scope*: the same, against tables of the scope global; the region that writes is each row's home, and the primary.
 		END

@@ -98,6 +98,7 @@ CREATE VIEW tide.links AS
 		coalesce(t.rows_copied, 0) AS rows_copied, t.rows_to_copy, coalesce(t.bytes_copied, 0) AS bytes_copied,
 		coalesce(p.transactions, 0) AS transactions, coalesce(p.changes, 0) AS changes, p.commit_at, p.heartbeat_at,
 		(SELECT pg_catalog.count(*) FROM tide.parked_change c WHERE c.link_id = l.id) AS parked,
+		(SELECT pg_catalog.count(*) FROM tide.link_drift d WHERE d.link_id = l.id) AS drifted,
 		l.resyncs, l.last_resync, l.slot, l.copy, l.phase, l.removing, l.options, k.changed_at
 	FROM tide.link l
 		JOIN tide._links() k ON k.link_id = l.id
@@ -184,6 +185,8 @@ BEGIN
 	DELETE FROM tide.replicated_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 	GET DIAGNOSTICS gone = ROW_COUNT;
 	PERFORM tide._link_tables_clean();
+	PERFORM tide._shape_note(t.relid) FROM tide.replicated_table t;	/* changed while event triggers were off */
+	DELETE FROM tide.schema_log g WHERE g.at < clock_timestamp() - interval '7 days';
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();
 	DELETE FROM tide.lag_history h WHERE h.hour < clock_timestamp() - interval '7 days';

@@ -302,6 +302,7 @@ typedef struct TideFrameRelation
 	TideCursor record; /* payload of the 'R' */
 	TideStr schema;
 	TideStr name;
+	bool log; /* tide.schema_log: not rows, but what happens to the schema */
 } TideFrameRelation;
 
 /* What is counted; undone with what it counts. */
@@ -353,6 +354,7 @@ struct TideApply
 	int64 commit_us;
 	int n_parked;	 /* 0: nothing is parked for the link */
 	int64 parked_id; /* of the parked change that is tried again; 0: none */
+	bool ddl;		 /* a statement was run: the transaction ends the call */
 	TideCounts counts;
 };
 
@@ -364,6 +366,7 @@ typedef struct TideApplyFrame
 	TideProgress progress;
 	TideProgressStep step;
 	TideOpenTransaction *transaction;
+	bool stopped; /* at step.commit_end, before the frame's end */
 } TideApplyFrame;
 
 /* ---- apply_records.c: the records of a frame ---- */
@@ -378,6 +381,7 @@ extern TideFrameRelation *tide_apply_relation(TideApply *apply, uint32 relid);
 /* The table for the relation's changes; NULL: they are skipped. */
 extern TideTarget *tide_apply_target(TideApply *apply, TideFrameRelation *relation);
 extern void tide_apply_forget_targets(TideApply *apply);
+extern void tide_apply_forget_maps(TideApply *apply);
 
 /* Looks relation->map up; false if its changes are skipped (which need not be for good: the map is there). */
 extern bool tide_apply_find_map(TideApply *apply, TideFrameRelation *relation);
@@ -445,6 +449,31 @@ extern void tide_parked_superseded(TideApply *apply, const TideFrameRelation *re
 /* key NULL: the whole table waits from here on. */
 extern void tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange *change,
 					  const char *key, int code, const char *reason);
+
+/* ---- apply_schema.c: what the stream says of the schema ---- */
+
+/* An entry of the origin's tide.schema_log. */
+typedef struct TideSchemaEntry
+{
+	char *kind; /* 'shape' or 'ddl' */
+	char *body; /* JSON */
+} TideSchemaEntry;
+
+extern bool tide_schema_is_log(const TideRelation *description);
+
+/* relation: payload of the 'R'; payload: of an 'I', after relid. */
+extern void tide_schema_read(TideCursor relation, TideCursor payload, TideSchemaEntry *entry);
+extern void
+tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const TideChange *change);
+
+/* ---- apply_ddl.c: statements of other regions ---- */
+
+/* Runs it, or parks it. */
+extern void tide_ddl_apply(TideApply *apply, const TideFrameRelation *relation,
+						   const TideChange *change, TideSchemaEntry *entry);
+
+/* Runs it, or an error: it was parked, and is tried again. */
+extern void tide_ddl_run(TideApply *apply, TideSchemaEntry *entry);
 
 /* ---- apply.c ---- */
 

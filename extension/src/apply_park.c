@@ -383,7 +383,7 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	values[2] = CStringGetTextDatum(table);
 	values[3] = key == NULL ? (Datum) 0 : CStringGetTextDatum(key);
 	nulls[3] = key == NULL ? 'n' : ' ';
-	values[4] = CStringGetTextDatum(tide_operation_name(change->type));
+	values[4] = CStringGetTextDatum(relation->log ? "ddl" : tide_operation_name(change->type));
 	values[5] = PointerGetDatum(bytes_of(NULL, relation->record));
 	values[6] = PointerGetDatum(bytes_of(&change->type, change->record));
 	values[7] = LSNGetDatum(apply->commit_lsn);
@@ -396,8 +396,10 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	if (plan == NULL)
 		plan = tide_spi_prepare(
 			"INSERT INTO tide.parked_change (link_id, schema_name, table_name, key, op,"
-			" relation, change, commit_lsn, commit_at, code, reason)"
-			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+			" relation, change, commit_lsn, commit_at, code, reason, tried_version)"
+			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
+			" (SELECT v.version FROM tide.table_version v"
+			" WHERE v.schema_name = $2::name AND v.table_name = $3::name))",
 			lengthof(types), types);
 	(void) tide_spi_run(plan, values, nulls);
 	SPI_finish();

@@ -399,6 +399,16 @@ FROM tide.rows_identify();
 SELECT schema_name, table_name, insert_only, columns, types, format, copy_sql, rows_estimate, bytes
 FROM tide.rows_tables();
 
+-- name: rows_shapes
+SELECT digest, shapes FROM tide.rows_shapes($1::text);
+
+-- name: relay_link_shapes
+SELECT drifted, pg_catalog.to_jsonb(resumable), said
+FROM tide.relay_link_shapes($1::text, $2::bigint, $3::jsonb);
+
+-- name: relay_link_retry
+SELECT applied, waiting FROM tide.relay_link_retry($1::text, $2::bigint, $3::bigint, $4::int);
+
 -- name: rows_slot
 SELECT active, plugin, wal_status, confirmed, restart, retained_bytes, safe_bytes
 FROM tide.rows_slot($1::text);

@@ -1,6 +1,6 @@
 /*
  * link_watch.c
- *		What a link looks after while frames flow: heartbeats, lag, tables that appear.
+ *		What a link looks after while frames flow: heartbeats, lag, tables that appear, shapes.
  *
  * Owns: the questions to both sides that come again and again, each sent when it
  * is due and answered whenever that is; two connections of its own (control,
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "link_internal.h"
+#include "link_shapes.h"
 #include "log.h"
 #include "mem.h"
 #include "queries.h"
@@ -31,7 +32,8 @@ typedef enum Question
 	NONE,
 	HEARTBEAT,
 	TABLES,
-	SLOT
+	SLOT,
+	SHAPES
 } Question;
 
 /* A heartbeat that is in the WAL there and not applied here. */
@@ -57,6 +59,8 @@ struct TideLinkWatch
 	bool ask_tables;	 /* something here is wanted: ask the origin */
 	bool wanted;
 
+	TideLinkShapes *shapes;
+
 	long long beat_sent_at; /* of the one that is asked for */
 	Beat beats[MAX_BEATS];
 	size_t n_beats;
@@ -71,6 +75,7 @@ tide_link_watch_new(TideLink *link)
 	long long now = tide_monotonic_ms();
 
 	watch->link = link;
+	watch->shapes = tide_link_shapes_new(link);
 	watch->heartbeat_at = watch->slot_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
@@ -84,6 +89,7 @@ tide_link_watch_free(TideLinkWatch *watch)
 	if (watch == NULL)
 		return;
 	tide_tables_free(watch->here);
+	tide_link_shapes_free(watch->shapes);
 	free(watch);
 }
 
@@ -201,22 +207,36 @@ heard_here(TideLinkWatch *watch, const PGresult *res)
 }
 
 static bool
+ask_what_is_due(TideLinkWatch *watch, TideError *err)
+{
+	if (tide_monotonic_ms() >= watch->tables_at)
+		return ask_here(watch, err);
+	return !tide_link_shapes_due_here(watch->shapes) ||
+		   tide_link_shapes_ask_here(watch->shapes, err);
+}
+
+static bool
 turn_here(TideLinkWatch *watch, TideError *err)
 {
 	PGresult *res;
 
-	if (!watch->asked_here)
-		return tide_monotonic_ms() < watch->tables_at || ask_here(watch, err);
+	if (!watch->asked_here && !tide_link_shapes_busy(watch->shapes))
+		return ask_what_is_due(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
-		heard_here(watch, res);
+		if (watch->asked_here)
+			heard_here(watch, res);
+		else
+			tide_link_shapes_heard_here(watch->shapes, res);
 		PQclear(res);
 		return true;
 	}
-	if (err->class != TIDE_ERR_TIMEOUT || !tide_pg_pending(watch->link->reports))
-		return false;
-	tide_error_clear(err);
-	return true;
+	if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(watch->link->reports))
+	{
+		tide_error_clear(err);
+		return true;
+	}
+	return !watch->asked_here && tide_link_shapes_refused(watch->shapes, err);
 }
 
 /* ---- the origin ---- */
@@ -240,6 +260,11 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->asked = TABLES;
 		watch->ask_tables = false;
 		return tide_pg_send(link->control, tide_q_rows_tables, 0, NULL, NULL, NULL, err);
+	}
+	if (tide_link_shapes_due_there(watch->shapes))
+	{
+		watch->asked = SHAPES;
+		return tide_link_shapes_ask_there(watch->shapes, err);
 	}
 	if (now >= watch->slot_at && link->transport->needs_origin)
 	{
@@ -272,6 +297,9 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 			watch->wanted = n > 0;
 			tide_gauge(&watch->link->pipeline->metrics, TIDE_G_COPY_TABLES, (int64_t) n);
 			tide_tables_free(there);
+			break;
+		case SHAPES:
+			tide_link_shapes_heard_there(watch->shapes, res);
 			break;
 		case NONE:
 			break;

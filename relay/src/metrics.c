@@ -117,6 +117,8 @@ static const struct
 	 UNIT_PLAIN, OF_ROWS},
 	{"copy_tables", "Tables that wait for their first copy or are in it.", TIDE_G_COPY_TABLES,
 	 UNIT_PLAIN, OF_ROWS},
+	{"link_tables_drifted", "Tables whose shape here does not take all rows of the origin.",
+	 TIDE_G_TABLES_DRIFTED, UNIT_PLAIN, OF_ROWS},
 };
 
 /* Those of tide.pipelines.  All are shown, so that no series comes and goes. */

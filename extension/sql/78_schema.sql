@@ -274,6 +274,25 @@ AS $$
 	WHERE s.link_id = _link_shapes.link_id ORDER BY s.schema_name, s.table_name, s.version DESC
 $$;
 
+/*
+ * What a column that a table over there had is called now: '' if it is gone, NULL if that can't be known.
+ * By the number it has there: so a renamed one is told from one that was dropped.
+ */
+CREATE FUNCTION tide._link_column_now(link_id int, schema_name name, table_name name, name text) RETURNS text
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	WITH had AS (
+		SELECT s.version, c ->> 'name' AS name, c -> 'num' AS num
+		FROM tide.link_shape s CROSS JOIN LATERAL jsonb_array_elements(s.shape -> 'columns') c
+		WHERE s.link_id = _link_column_now.link_id AND s.schema_name = _link_column_now.schema_name
+			AND s.table_name = _link_column_now.table_name),
+	newest (version) AS (SELECT max(h.version) FROM had h),
+	this AS (SELECT h.* FROM had h WHERE h.name = _link_column_now.name ORDER BY h.version DESC LIMIT 1)
+	SELECT coalesce((SELECT h.name FROM had h, newest n WHERE h.version = n.version AND h.num = t.num), '')
+	FROM this t
+$$;
+
 /* Of that link, or of all. */
 CREATE FUNCTION tide._schema_drift(only_link int DEFAULT NULL)
 RETURNS TABLE (link_id int, region text, schema_name name, table_name name, version int, difference text,

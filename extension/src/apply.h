@@ -142,7 +142,8 @@ typedef struct TideMapColumn
 	bool nested;	   /* values contain numbers of types */
 	Oid type;
 	int32 typmod;
-	Oid base; /* behind domains */
+	Oid base;	 /* behind domains */
+	Oid widened; /* the origin's type, if it is a smaller number; or InvalidOid */
 	MemoryContext context;
 	bool receive; /* the binary function is known */
 	bool input;	  /* the text function is known */
@@ -175,6 +176,7 @@ typedef struct TideMap
 	TideMapColumn *columns;
 	int n_defaults; /* local columns the origin does not send */
 	TideMapDefault *defaults;
+	AttrNumber lacks; /* a column that must have a value, has no default and is not sent; 0: none */
 	int n_keys; /* 0: no key here, rows can only be added */
 	AttrNumber *keys;
 	bool old_has_key; /* the origin's old tuples have all of it */
@@ -208,9 +210,13 @@ extern bool tide_map_is_replicated(Oid relid, bool *insert_only);
 /* May the caller write this table?  Error TD015 if not. */
 extern void tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights);
 
+/* ... and does it take the rows of that map?  Error TD015 or TD014. */
+extern void tide_map_check_target(const TideApply *apply, const TideMap *map, Relation rel);
+
 /* ---- apply_types.c: from bytes to values ---- */
 
 /* Does the local column take the origin's values?  NULL, or why not. */
+extern bool tide_type_widens(const TideColumn *remote, Oid local, int32 typmod);
 extern const char *tide_type_differs(const TideColumn *remote, Oid local, int32 typmod);
 
 /* Fills in what depends on the local type. */
@@ -465,6 +471,12 @@ extern bool tide_schema_is_log(const TideRelation *description);
 extern void tide_schema_read(TideCursor relation, TideCursor payload, TideSchemaEntry *entry);
 extern void
 tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const TideChange *change);
+
+/*
+ * What the origin calls that column now, which it had when the record was made: NULL if nobody knows, "" if
+ * it has none any more.  For columns that are not here: changes that waited may name them.
+ */
+extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const char *column);
 
 /* ---- apply_ddl.c: statements of other regions ---- */
 

@@ -507,7 +507,7 @@ attempt_fits(TideApply *apply, void *arg)
 		ereport(ERROR, (errcode(ERRCODE_TIDE_NO_TARGET),
 						errmsg("the table is not replicated here any more")));
 	rel = table_open(described->map->relid, AccessShareLock);
-	tide_map_check_rights(apply, rel, TIDE_TARGET_RIGHTS);
+	tide_map_check_target(apply, described->map, rel);
 	table_close(rel, AccessShareLock);
 }
 

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 
 #include "apply.h"
 #include "inbox.h"
@@ -121,6 +122,32 @@ tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const Tid
 		keep_shape(apply, &entry);
 	else if (strcmp(entry.kind, "ddl") == 0)
 		tide_ddl_apply(apply, relation, change, &entry);
+}
+
+/* Of a relation that is being mapped, so as whoever calls. */
+char *
+tide_schema_column_now(const TideApply *apply, Relation rel, const char *column)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
+	Datum values[] = {
+		Int32GetDatum(apply->link->id),
+		CStringGetTextDatum(get_namespace_name(RelationGetNamespace(rel))),
+		CStringGetTextDatum(RelationGetRelationName(rel)), CStringGetTextDatum(column)};
+	TideIdentity self;
+	char *now = NULL;
+
+	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT tide._link_column_now($1, $2, $3, $4)", lengthof(types),
+							  types, values, NULL, false, 1) == SPI_OK_SELECT &&
+		SPI_processed == 1)
+		now = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (now != NULL)
+		now = MemoryContextStrdup(context, now);
+	SPI_finish();
+	tide_act_as_self(&self);
+	return now;
 }
 
 /* ---- comparing ---- */

@@ -218,6 +218,45 @@ AS $$
 	FROM summed s
 $$;
 
+/*
+ * For the doctor: the node number in ids, the sequences behind columns of tables that several regions
+ * write, the collations of keys, with the version that indexes were made with.
+ */
+CREATE FUNCTION tide.rows_schema() RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT jsonb_build_object('node', tide._own_node(),
+		'sequences', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+				'schema', n.nspname, 'table', c.relname, 'column', a.attname, 'sequence', q.seqrelid::regclass::text,
+				'start', q.seqstart, 'increment', q.seqincrement, 'min', q.seqmin, 'max', q.seqmax)), '[]')
+			FROM tide.replicated_table t
+				JOIN tide.class k ON k.name = t.class AND k.scope IN ('global', 'home')
+				JOIN pg_class c ON c.oid = t.relid
+				JOIN pg_namespace n ON n.oid = c.relnamespace
+				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+				JOIN pg_sequence q ON q.seqrelid IN (
+					SELECT d.objid FROM pg_depend d
+					WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'i' AND d.refclassid = 'pg_class'::regclass
+						AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
+					UNION ALL
+					SELECT d.refobjid FROM pg_attrdef f
+						JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+					WHERE f.adrelid = c.oid AND f.adnum = a.attnum)),
+		'collations', (SELECT coalesce(jsonb_agg(jsonb_build_object(
+				'schema', n.nspname, 'table', c.relname, 'column', a.attname, 'collation',
+				CASE WHEN l.collprovider = 'd' THEN format('%s version %s', b.datcollate, coalesce(b.datcollversion, 'none'))
+					 ELSE format('%s version %s', coalesce(to_jsonb(l) ->> 'colliculocale', to_jsonb(l) ->> 'colllocale', l.collcollate),
+								 coalesce(l.collversion, 'none')) END)), '[]')
+			FROM tide.replicated_table t
+				JOIN tide.class k ON k.name = t.class AND k.scope <> 'regional'
+				JOIN pg_class c ON c.oid = t.relid
+				JOIN pg_namespace n ON n.oid = c.relnamespace
+				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (tide._table_key(c.oid))
+				JOIN pg_collation l ON l.oid = a.attcollation
+				JOIN pg_database b ON b.datname = current_database()))
+$$;
+
 /* ---- comparing ---- */
 
 /* Does the local column take the values of such a one?  NULL, or why not.  See apply_types.c. */
@@ -291,6 +330,23 @@ AS $$
 	this AS (SELECT h.* FROM had h WHERE h.name = _link_column_now.name ORDER BY h.version DESC LIMIT 1)
 	SELECT coalesce((SELECT h.name FROM had h, newest n WHERE h.version = n.version AND h.num = t.num), '')
 	FROM this t
+$$;
+
+/* Has that column by now, over there, a type whose values the local one takes? */
+CREATE FUNCTION tide._link_column_fits(link_id int, schema_name name, table_name name, name text, local oid, local_typmod int)
+RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT tide._column_differs(t.type_oid, t.typmod, CASE WHEN t.type_oid = 0 THEN t.base_schema ELSE '' END,
+								CASE WHEN t.type_oid = 0 THEN t.base_name ELSE '' END, local, local_typmod) IS NULL
+	FROM (SELECT s.shape FROM tide.link_shape s
+		  WHERE s.link_id = _link_column_fits.link_id AND s.schema_name = _link_column_fits.schema_name
+			  AND s.table_name = _link_column_fits.table_name
+		  ORDER BY s.version DESC LIMIT 1) s
+		CROSS JOIN LATERAL jsonb_to_recordset(s.shape -> 'columns')
+			AS t (name text, base_schema text, base_name text, type_oid oid, typmod int)
+	WHERE t.name = _link_column_fits.name
 $$;
 
 /* Of that link, or of all. */
@@ -432,7 +488,7 @@ AS 'MODULE_PATHNAME', 'tide_sql_link_retry';
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION tide.table_shape(regclass) TO tide_admin;
-GRANT EXECUTE ON FUNCTION tide._schema_drift(int) TO tide_admin, tide_relay, tide_reader;
+GRANT EXECUTE ON FUNCTION tide._schema_drift(int), tide.rows_schema() TO tide_admin, tide_relay, tide_reader;
 GRANT EXECUTE ON FUNCTION
 	tide.rows_shapes(text),
 	tide.relay_link_shapes(text, bigint, jsonb),

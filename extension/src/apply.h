@@ -144,6 +144,7 @@ typedef struct TideMapColumn
 	int32 typmod;
 	Oid base;	 /* behind domains */
 	Oid widened; /* the origin's type, if it is a smaller number; or InvalidOid */
+	Oid former;	 /* the type the origin's column had, if both have another now; or InvalidOid */
 	MemoryContext context;
 	bool receive; /* the binary function is known */
 	bool input;	  /* the text function is known */
@@ -217,6 +218,8 @@ extern void tide_map_check_target(const TideApply *apply, const TideMap *map, Re
 
 /* Does the local column take the origin's values?  NULL, or why not. */
 extern bool tide_type_widens(const TideColumn *remote, Oid local, int32 typmod);
+/* Would ALTER TABLE, without USING, make the one of the other? */
+extern bool tide_type_converts(const TideColumn *remote, Oid local);
 extern const char *tide_type_differs(const TideColumn *remote, Oid local, int32 typmod);
 
 /* Fills in what depends on the local type. */
@@ -477,6 +480,10 @@ tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const Tid
  * it has none any more.  For columns that are not here: changes that waited may name them.
  */
 extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const char *column);
+
+/* Has the origin's column, by now, a type whose values the local one takes? */
+extern bool tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column,
+									Oid type, int32 typmod);
 
 /* ---- apply_ddl.c: statements of other regions ---- */
 

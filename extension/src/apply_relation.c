@@ -229,8 +229,8 @@ tide_map_refuse_shape(const TideApply *apply, Relation rel, const char *why)
 					errmsg("table \"%s.%s\" cannot take the rows of region \"%s\": %s",
 						   get_namespace_name(RelationGetNamespace(rel)),
 						   RelationGetRelationName(rel), apply->link->region, why),
-					errhint("Change the table here so that it takes them, then SELECT "
-							"tide.pending_retry(id) for what waits in tide.pending_changes.")));
+					errhint("Make the table the same here and there; what waits in "
+							"tide.pending_changes is then applied by itself.")));
 }
 
 char *
@@ -288,7 +288,11 @@ map_column(const TideApply *apply, TideMap *map, Relation rel, const TideColumn 
 	if (attr == NULL || attr->attgenerated != '\0')
 		return; /* gone, or computed here */
 	why = tide_type_differs(remote, attr->atttypid, attr->atttypmod);
-	if (why != NULL)
+	if (why != NULL && tide_type_converts(remote, attr->atttypid) &&
+		tide_schema_column_fits(apply, rel, NameStr(attr->attname), attr->atttypid,
+								attr->atttypmod))
+		column->former = remote->type;
+	else if (why != NULL)
 		tide_map_refuse_shape(apply, rel, psprintf("column \"%s\" has %s", name, why));
 	column->attnum = attr->attnum;
 	column->key = remote->key;

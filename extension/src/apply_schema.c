@@ -124,30 +124,51 @@ tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const Tid
 		tide_ddl_apply(apply, relation, change, &entry);
 }
 
-/* Of a relation that is being mapped, so as whoever calls. */
-char *
-tide_schema_column_now(const TideApply *apply, Relation rel, const char *column)
+/* Asks about a column of a relation that is being mapped; the answer as text, or NULL. */
+static char *
+ask_column(const TideApply *apply, Relation rel, const char *sql, const char *column, Oid type,
+		   int32 typmod)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID};
-	Datum values[] = {
-		Int32GetDatum(apply->link->id),
-		CStringGetTextDatum(get_namespace_name(RelationGetNamespace(rel))),
-		CStringGetTextDatum(RelationGetRelationName(rel)), CStringGetTextDatum(column)};
+	Oid types[] = {INT4OID, TEXTOID, TEXTOID, TEXTOID, OIDOID, INT4OID};
+	Datum values[] = {Int32GetDatum(apply->link->id),
+					  CStringGetTextDatum(get_namespace_name(RelationGetNamespace(rel))),
+					  CStringGetTextDatum(RelationGetRelationName(rel)),
+					  CStringGetTextDatum(column),
+					  ObjectIdGetDatum(type),
+					  Int32GetDatum(typmod)};
 	TideIdentity self;
-	char *now = NULL;
+	char *answer = NULL;
 
 	tide_act_as(tide_catalog_owner(), "pg_catalog, pg_temp", &self);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT tide._link_column_now($1, $2, $3, $4)", lengthof(types),
-							  types, values, NULL, false, 1) == SPI_OK_SELECT &&
+	if (SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 1) ==
+			SPI_OK_SELECT &&
 		SPI_processed == 1)
-		now = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (now != NULL)
-		now = MemoryContextStrdup(context, now);
+		answer = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (answer != NULL)
+		answer = MemoryContextStrdup(context, answer);
 	SPI_finish();
 	tide_act_as_self(&self);
-	return now;
+	return answer;
+}
+
+char *
+tide_schema_column_now(const TideApply *apply, Relation rel, const char *column)
+{
+	return ask_column(apply, rel,
+					  "SELECT tide._link_column_now($1, $2, $3, $4) WHERE $5 = 0 AND $6 = 0",
+					  column, InvalidOid, 0);
+}
+
+bool
+tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column, Oid type,
+						int32 typmod)
+{
+	const char *answer = ask_column(
+		apply, rel, "SELECT tide._link_column_fits($1, $2, $3, $4, $5, $6)", column, type, typmod);
+
+	return answer != NULL && answer[0] == 't';
 }
 
 /* ---- comparing ---- */

@@ -21,6 +21,7 @@
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_coerce.h"
 #include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -104,6 +105,14 @@ tide_type_widens(const TideColumn *remote, Oid local, int32 typmod)
 			return typmod < 0;
 	}
 	return false;
+}
+
+bool
+tide_type_converts(const TideColumn *remote, Oid local)
+{
+	/* The number may be any. */
+	return remote->type_name.len == 0 && get_typtype(remote->type) == TYPTYPE_BASE &&
+		   can_coerce_type(1, &remote->type, &local, COERCION_ASSIGNMENT);
 }
 
 const char *
@@ -470,11 +479,33 @@ read_widened(const TideMapColumn *column, const TideValue *value)
 	return column->type == INT8OID ? Int64GetDatum(number) : Int32GetDatum((int32) number);
 }
 
+/* A value of the type that the column had at the origin: by its text, as ALTER TABLE would have made it. */
+static Datum
+read_former(TideMapColumn *column, const TideValue *value)
+{
+	StringInfoData buf = {.data = own_copy(value), .len = value->len, .maxlen = value->len + 1};
+	Oid receive;
+	Oid param;
+	Oid output;
+	bool varlena;
+	Datum datum;
+
+	getTypeBinaryInputInfo(column->former, &receive, &param);
+	getTypeOutputInfo(column->former, &output, &varlena);
+	datum = OidReceiveFunctionCall(receive, &buf, param, -1);
+	prepare_input(column);
+	return InputFunctionCall(&column->input_fn, OidOutputFunctionCall(output, datum),
+							 column->input_param, column->typmod);
+}
+
 Datum
 tide_type_read(TideMapColumn *column, const TideValue *value)
 {
 	char *text;
 	char *converted;
+
+	if (value->kind == 'b' && OidIsValid(column->former))
+		return read_former(column, value);
 
 	if (value->kind == 'b' && OidIsValid(column->widened))
 		return read_widened(column, value);

@@ -122,7 +122,11 @@ SELECT pg_catalog.jsonb_build_object(
     'links', (SELECT coalesce(pg_catalog.jsonb_agg(
                          pg_catalog.to_jsonb(l) || pg_catalog.jsonb_build_object(
                              'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
-                             'rows', l.changes, 'progress', c.progress)
+                             'rows', l.changes, 'progress', c.progress,
+                             'drift', (SELECT pg_catalog.string_agg(
+                                           pg_catalog.format('%s: %s', d."table", d.difference), '; ')
+                                       FROM tide.schema_drift d
+                                       WHERE d.region = l.region AND d.blocking))
                          ORDER BY l.region), '[]')
               FROM tide.links l, LATERAL (
                   SELECT pg_catalog.jsonb_build_object(
@@ -312,6 +316,43 @@ SELECT pg_catalog.jsonb_build_object(
                      FROM pg_catalog.pg_publication p
                      WHERE p.pubname IN ('tide_global', 'tide_global_insert'))
 )::text;
+
+-- name: doctor_drift
+SELECT region, "table", difference, blocking, waiting_changes FROM tide.schema_drift;
+
+-- name: doctor_schema
+SELECT tide.rows_schema()::text;
+
+-- The three that compare with what another region says: $1 is its name, $2 its answer.  Two
+-- sequences meet if what lies between their starts is a multiple of what their steps have in common.
+-- name: doctor_sequences
+WITH regions AS (
+    SELECT r.here, x.*
+    FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
+        CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(r.facts -> 'sequences') AS x (
+            schema text, "table" text, "column" text, sequence text, start numeric,
+            increment numeric, min numeric, max numeric))
+SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h.sequence,
+    pg_catalog.format('from %s by %s', h.start, h.increment), t.sequence,
+    pg_catalog.format('from %s by %s', t.start, t.increment), $1::text
+FROM regions h JOIN regions t USING (schema, "table", "column")
+WHERE h.here AND NOT t.here AND h.min <= t.max AND t.min <= h.max
+    AND (h.start - t.start) % pg_catalog.gcd(h.increment, t.increment) = 0
+ORDER BY 1, 2;
+
+-- name: doctor_collations
+WITH regions AS (
+    SELECT r.here, x.*
+    FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
+        CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(r.facts -> 'collations') AS x (
+            schema text, "table" text, "column" text, collation text))
+SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h.collation, t.collation, $1::text
+FROM regions h JOIN regions t USING (schema, "table", "column")
+WHERE h.here AND NOT t.here AND h.collation <> t.collation
+ORDER BY 1, 2;
+
+-- name: doctor_nodes
+SELECT $1::text, $2::jsonb ->> 'node' WHERE $2::jsonb -> 'node' = tide.rows_schema() -> 'node';
 
 -- Which of these tables are there?  With the class that the region that asks has them in.
 -- name: doctor_existing

@@ -68,20 +68,22 @@ begin_attempt(TideApply *apply)
 												  ALLOCSET_DEFAULT_SIZES);
 }
 
+/* outer: of an attempt that this one is a part of, or of the call. */
 static void
-end_attempt(TideApply *apply)
+end_attempt(TideApply *apply, MemoryContext outer)
 {
 	tide_apply_forget_targets(apply);
 	apply->operation = NULL;
 	MemoryContextReset(apply->row_context);
 	MemoryContextDelete(apply->target_context);
-	apply->target_context = apply->context;
+	apply->target_context = outer;
 }
 
 ErrorData *
 tide_attempt(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MemoryContext targets = apply->target_context;
 	ResourceOwner owner = CurrentResourceOwner;
 	TideCounts counts = apply->counts;
 	ErrorData *volatile error = NULL;
@@ -109,7 +111,7 @@ tide_attempt(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	end_attempt(apply);
+	end_attempt(apply, targets);
 	if (error != NULL && !is_of_the_data(error->sqlerrcode))
 		ReThrowError(error);
 	return error;

@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
@@ -212,6 +213,21 @@ delete_parked(int64 id)
 	run_query("DELETE FROM tide.parked_change c WHERE c.id = $1", 1, types, values, NULL);
 }
 
+/* By number: whatever else is parked meanwhile stays. */
+static void
+delete_batch(const Retry *retry)
+{
+	Datum ids[BATCH];
+	Oid types[] = {INT8ARRAYOID};
+	Datum values[1];
+
+	for (int i = 0; i < retry->n; i++)
+		ids[i] = Int64GetDatum(retry->batch[i].id);
+	values[0] = PointerGetDatum(
+		construct_array(ids, retry->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	run_query("DELETE FROM tide.parked_change c WHERE c.id = ANY ($1)", 1, types, values, NULL);
+}
+
 /* It stays, under that key (NULL: of the table), for that reason. */
 static void
 keep_parked(int64 id, const char *key, int code, const char *reason, int attempts)
@@ -374,13 +390,10 @@ try_parked(TideApply *apply, Retry *retry, Parked *parked)
 {
 	ErrorData *error;
 
-	CHECK_FOR_INTERRUPTS();
 	retry->last_id = parked->id;
 	if (follows_blocked(apply, retry, parked))
 		return;
-	apply->commit_lsn = parked->commit_lsn;
-	apply->commit_us = parked->commit_us;
-	apply->parked_id = parked->id;
+	begin_change(apply, parked);
 	error = tide_attempt(apply, attempt_parked, parked);
 	if (error == NULL)
 	{
@@ -390,6 +403,47 @@ try_parked(TideApply *apply, Retry *retry, Parked *parked)
 	}
 	after_refusal(apply, retry, parked, error);
 	FreeErrorData(error);
+}
+
+static void
+begin_change(TideApply *apply, const Parked *parked)
+{
+	CHECK_FOR_INTERRUPTS();
+	apply->commit_lsn = parked->commit_lsn;
+	apply->commit_us = parked->commit_us;
+	apply->parked_id = parked->id;
+}
+
+static void
+attempt_batch(TideApply *apply, void *arg)
+{
+	Retry *retry = arg;
+
+	for (int i = 0; i < retry->n; i++)
+	{
+		begin_change(apply, &retry->batch[i]);
+		attempt_parked(apply, &retry->batch[i]);
+	}
+}
+
+/* All of them at once, which is quicker; false: one is refused, and nothing was done. */
+static bool
+try_batch(TideApply *apply, Retry *retry)
+{
+	ErrorData *error;
+
+	if (retry->n < 2 || retry->blocked != NULL)
+		return false;
+	error = tide_attempt(apply, attempt_batch, retry);
+	if (error != NULL)
+	{
+		FreeErrorData(error);
+		return false;
+	}
+	delete_batch(retry);
+	retry->applied += retry->n;
+	retry->last_id = retry->batch[retry->n - 1].id;
+	return true;
 }
 
 static bool
@@ -407,7 +461,9 @@ try_all(TideApply *apply, void *arg)
 
 	while (!retry->stopped && !has_enough(retry) && read_batch(retry, batch))
 	{
-		for (int i = 0; i < retry->n && !retry->stopped && !has_enough(retry); i++)
+		bool done = try_batch(apply, retry);
+
+		for (int i = 0; i < retry->n && !done && !retry->stopped && !has_enough(retry); i++)
 			try_parked(apply, retry, &retry->batch[i]);
 		MemoryContextReset(batch);
 	}

@@ -345,10 +345,10 @@ WITH regions AS (
     SELECT r.here, x.*
     FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
         CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(r.facts -> 'collations') AS x (
-            schema text, "table" text, "column" text, collation text))
-SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h.collation, t.collation, $1::text
+            schema text, "table" text, "column" text, "collation" text))
+SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h."collation", t."collation", $1::text
 FROM regions h JOIN regions t USING (schema, "table", "column")
-WHERE h.here AND NOT t.here AND h.collation <> t.collation
+WHERE h.here AND NOT t.here AND h."collation" <> t."collation"
 ORDER BY 1, 2;
 
 -- name: doctor_nodes

@@ -20,7 +20,8 @@
 
 #define SHAPES_MS 2000
 #define PIECE "1000"		 /* changes tried again at a time */
-#define TROUBLE_MS 10000	 /* pause after trouble */
+#define TROUBLE_MS 1000		 /* pause after trouble, at first ... */
+#define MAX_TROUBLE_MS 30000 /* ... and at most */
 
 typedef enum Step
 {
@@ -39,6 +40,7 @@ struct TideLinkShapes
 	char *news;	  /* NULL: none */
 	bool sent;	  /* ... is in the question under way */
 	Step step;
+	int trouble_ms;
 	json_t *resumable; /* numbers of changes that can be tried again; NULL: none */
 	size_t next;
 	char epoch[24];
@@ -193,6 +195,8 @@ tide_link_shapes_heard_here(TideLinkShapes *shapes, const PGresult *res)
 		heard_look(shapes, res);
 	else
 		heard_retry(shapes, res);
+	if (step == TRYING || shapes->resumable == NULL)
+		shapes->trouble_ms = 0;
 }
 
 /* Deadlocks and the like: rows flow on, and it is tried again. */
@@ -206,6 +210,9 @@ tide_link_shapes_refused(TideLinkShapes *shapes, TideError *err)
 	json_decref(shapes->resumable);
 	shapes->resumable = NULL;
 	shapes->step = IDLE;
-	shapes->here_at = tide_monotonic_ms() + TROUBLE_MS;
+	shapes->trouble_ms = shapes->trouble_ms == 0				 ? TROUBLE_MS
+						 : shapes->trouble_ms * 2 < MAX_TROUBLE_MS ? shapes->trouble_ms * 2
+																	 : MAX_TROUBLE_MS;
+	shapes->here_at = tide_monotonic_ms() + shapes->trouble_ms;
 	return true;
 }

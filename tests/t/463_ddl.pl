@@ -209,6 +209,25 @@ $mesh->sql('ap', 'DROP VIEW watching');
 is($mesh->sql('ap', 'SELECT applied FROM tide.pending_retry(' . parked_ddl('ap') . ')'), 1, '... later it can');
 same_columns('... and is', 'orders', columns('us', 'orders'));
 
+# With a row that is refused in the same transaction, looked at one by one: the statement is run, and only that row waits.
+$mesh->sql('eu', 'ALTER TABLE orders ADD CONSTRAINT positive CHECK (amount > 0) NOT VALID');
+ddl('us', <<'END');
+BEGIN;
+INSERT INTO orders (id, amount) VALUES (7001, -1), (7002, 1);
+SELECT tide.ddl('ALTER TABLE orders ADD COLUMN careful int; CREATE INDEX carefully ON orders (careful)');
+INSERT INTO orders (id, amount, careful) VALUES (7003, -1, 3), (7004, 1, 4);
+SELECT tide.ddl('ALTER TABLE orders ADD COLUMN more int');
+UPDATE orders SET more = id WHERE id > 7000;
+COMMIT;
+END
+$mesh->settle_one('us', 'eu');
+is($mesh->sql('eu', 'SELECT id, careful, more FROM orders WHERE id > 7000 ORDER BY id'), "7002||7002\n7004|4|7004", 'a refused row in the same transaction');
+is($mesh->sql('eu', q{SELECT op, code FROM tide.pending_changes ORDER BY id}), "insert|23514\ninsert|23514\nupdate|TD020\nupdate|TD020", '... waits, and what follows of it');
+$mesh->sql('eu', 'ALTER TABLE orders DROP CONSTRAINT positive');
+$mesh->sql('eu', 'SELECT tide.pending_retry(min(id)) FROM tide.pending_changes') for 1 .. 2;
+$mesh->settle;
+$mesh->same_tables('... until it may', ['orders']);
+
 # The relay and the server of a region die in the middle of it: once, all the same.
 ddl('us', "SELECT tide.ddl('ALTER TABLE fine ADD COLUMN k$_ int'); INSERT INTO fine (id, k$_) VALUES (100 + $_, $_)") for 1 .. 3;
 $mesh->relay('eu')->kill9;

@@ -79,24 +79,24 @@ DECLARE
 	change text;
 BEGIN
 	FOREACH change IN ARRAY changes LOOP
-		SELECT jsonb_set(there, '{columns}', coalesce(jsonb_agg(CASE WHEN c ->> 'name' = split_part(change, ' ', 1)
-				THEN c || split_part(change, ' ', 2)::jsonb ELSE c END)
+		SELECT jsonb_set(there, '{columns}', coalesce(jsonb_agg(CASE WHEN c ->> 'name' = split_part(change, '|', 1)
+				THEN c || nullif(split_part(change, '|', 2), '')::jsonb ELSE c END)
 				FILTER (WHERE change NOT LIKE '-%' OR c ->> 'name' <> substr(change, 2)), '[]'))
 			INTO there FROM jsonb_array_elements(there -> 'columns') c;
 	END LOOP;
 	RETURN (SELECT string_agg(format('%s: %s', CASE WHEN blocking THEN 'blocks' ELSE 'fine' END, difference), E'\n' ORDER BY difference)
 		FROM tide._shape_differences('c'::regclass, here, there));
 END $$;
-SELECT said();
-SELECT said('a {"name":"other"}');
-SELECT said('b {"type":"bigint","type_oid":20,"base":"pg_catalog.int8","base_name":"int8"}');
-SELECT said('b {"type":"smallint","type_oid":21,"base":"pg_catalog.int2","base_name":"int2"}');
-SELECT said('a {"type":"character varying(10)","type_oid":1043,"typmod":14}');
-SELECT said('n {"type":"numeric(12,2)","typmod":786438}');
+SELECT said('id|{}');
+SELECT said('a|{"name":"other"}');
+SELECT said('b|{"type":"bigint","type_oid":20,"base":"pg_catalog.int8","base_name":"int8"}');
+SELECT said('b|{"type":"smallint","type_oid":21,"base":"pg_catalog.int2","base_name":"int2"}');
+SELECT said('a|{"type":"character varying(10)","type_oid":1043,"typmod":14}');
+SELECT said('n|{"type":"numeric(12,2)","typmod":786438}');
 SELECT said('-must', '-may', '-g');
-SELECT said('g {"generated":false}');
-SELECT said('m {"labels":["sad","angry"]}');
-SELECT said('m {"base":"public.gone","base_name":"gone","type":"gone","extension":"gone_too"}');
+SELECT said('g|{"generated":false}');
+SELECT said('m|{"labels":["sad","angry"]}');
+SELECT said('m|{"base":"public.gone","base_name":"gone","type":"gone","extension":"gone_too"}');
 
 -- The relay's side
 SELECT tide.relay_acquire('link:eu-west', 'a relay') AS e \gset

@@ -386,6 +386,15 @@ after_refusal(TideApply *apply, Retry *retry, Parked *parked, ErrorData *error)
 }
 
 static void
+begin_change(TideApply *apply, const Parked *parked)
+{
+	CHECK_FOR_INTERRUPTS();
+	apply->commit_lsn = parked->commit_lsn;
+	apply->commit_us = parked->commit_us;
+	apply->parked_id = parked->id;
+}
+
+static void
 try_parked(TideApply *apply, Retry *retry, Parked *parked)
 {
 	ErrorData *error;
@@ -403,15 +412,6 @@ try_parked(TideApply *apply, Retry *retry, Parked *parked)
 	}
 	after_refusal(apply, retry, parked, error);
 	FreeErrorData(error);
-}
-
-static void
-begin_change(TideApply *apply, const Parked *parked)
-{
-	CHECK_FOR_INTERRUPTS();
-	apply->commit_lsn = parked->commit_lsn;
-	apply->commit_us = parked->commit_us;
-	apply->parked_id = parked->id;
 }
 
 static void

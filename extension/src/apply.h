@@ -178,7 +178,7 @@ typedef struct TideMap
 	int n_defaults; /* local columns the origin does not send */
 	TideMapDefault *defaults;
 	AttrNumber lacks; /* a column that must have a value, has no default and is not sent; 0: none */
-	int n_keys; /* 0: no key here, rows can only be added */
+	int n_keys;		  /* 0: no key here, rows can only be added */
 	AttrNumber *keys;
 	bool old_has_key; /* the origin's old tuples have all of it */
 	AttrNumber stamp; /* of the column tide_stamp; 0: none */

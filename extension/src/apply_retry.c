@@ -67,7 +67,7 @@ typedef struct Retry
 	char *table;
 	char *key;
 	int64 last_id; /* tried so far */
-	int64 max;		   /* so many at most; 0: all */
+	int64 max;	   /* so many at most; 0: all */
 	bool stopped;
 	Blocked *blocked; /* rows of a table that were refused again */
 	int64 applied;

@@ -31,12 +31,12 @@ PG_FUNCTION_INFO_V1(tide_sql_ddl);
 
 /* What may travel: objects of schemas, no code, no rights, no data. */
 static const CommandTag allowed[] = {
-	CMDTAG_ALTER_DOMAIN,	 CMDTAG_ALTER_INDEX,   CMDTAG_ALTER_SCHEMA,	   CMDTAG_ALTER_SEQUENCE,
-	CMDTAG_ALTER_STATISTICS, CMDTAG_ALTER_TABLE,   CMDTAG_ALTER_TYPE,	   CMDTAG_ALTER_VIEW,
-	CMDTAG_COMMENT,			 CMDTAG_CREATE_DOMAIN, CMDTAG_CREATE_INDEX,	   CMDTAG_CREATE_SCHEMA,
-	CMDTAG_CREATE_SEQUENCE,	 CMDTAG_CREATE_TABLE,  CMDTAG_CREATE_TYPE,	   CMDTAG_CREATE_VIEW,
-	CMDTAG_DROP_DOMAIN,		 CMDTAG_DROP_INDEX,	   CMDTAG_DROP_SCHEMA,	   CMDTAG_DROP_SEQUENCE,
-	CMDTAG_DROP_STATISTICS,	 CMDTAG_DROP_TABLE,	   CMDTAG_DROP_TYPE,	   CMDTAG_DROP_VIEW,
+	CMDTAG_ALTER_DOMAIN,	 CMDTAG_ALTER_INDEX,   CMDTAG_ALTER_SCHEMA, CMDTAG_ALTER_SEQUENCE,
+	CMDTAG_ALTER_STATISTICS, CMDTAG_ALTER_TABLE,   CMDTAG_ALTER_TYPE,	CMDTAG_ALTER_VIEW,
+	CMDTAG_COMMENT,			 CMDTAG_CREATE_DOMAIN, CMDTAG_CREATE_INDEX, CMDTAG_CREATE_SCHEMA,
+	CMDTAG_CREATE_SEQUENCE,	 CMDTAG_CREATE_TABLE,  CMDTAG_CREATE_TYPE,	CMDTAG_CREATE_VIEW,
+	CMDTAG_DROP_DOMAIN,		 CMDTAG_DROP_INDEX,	   CMDTAG_DROP_SCHEMA,	CMDTAG_DROP_SEQUENCE,
+	CMDTAG_DROP_STATISTICS,	 CMDTAG_DROP_TABLE,	   CMDTAG_DROP_TYPE,	CMDTAG_DROP_VIEW,
 	CMDTAG_CREATE_STATISTICS};
 
 static bool
@@ -88,9 +88,10 @@ check_statement(Node *statement)
 	CommandTag tag = CreateCommandTag(statement);
 
 	if (!is_allowed(tag) || IsA(statement, DefineStmt))
-		refuse(GetCommandTagName(tag),
-			   "tide.ddl() takes statements that create, alter, comment on or drop tables, indexes, "
-			   "views, sequences, types, domains, statistics and schemas. Run others in each region.");
+		refuse(
+			GetCommandTagName(tag),
+			"tide.ddl() takes statements that create, alter, comment on or drop tables, indexes, "
+			"views, sequences, types, domains, statistics and schemas. Run others in each region.");
 	if (is_concurrent(statement))
 		refuse("an index that is made or dropped CONCURRENTLY",
 			   "That can't be done in a transaction: run it in each region.");

@@ -43,6 +43,7 @@ struct TideLinkShapes
 	int trouble_ms;
 	json_t *resumable; /* numbers of changes that can be tried again; NULL: none */
 	size_t next;
+	int64_t applied; /* changes that waited, and have not been spoken of */
 	char epoch[24];
 	char id[24];
 };
@@ -174,10 +175,13 @@ heard_retry(TideLinkShapes *shapes, const PGresult *res)
 	int64_t applied = PQntuples(res) == 1 ? tide_pg_int64(res, 0, 0) : 0;
 
 	if (applied > 0)
-	{
 		shapes->here_at = 0;
-		tide_log(TIDE_LOG_INFO, "%lld change(s) that waited were applied; %lld wait on",
-				 (long long) applied, (long long) tide_pg_int64(res, 0, 1));
+	shapes->applied += applied;
+	if (shapes->applied > 0 && (applied == 0 || tide_pg_int64(res, 0, 1) == 0))
+	{
+		tide_log(TIDE_LOG_INFO, "%lld change(s) that waited were applied",
+				 (long long) shapes->applied);
+		shapes->applied = 0;
 	}
 	if (++shapes->next < json_array_size(shapes->resumable))
 		return;
@@ -205,14 +209,15 @@ tide_link_shapes_refused(TideLinkShapes *shapes, TideError *err)
 {
 	if (err->code[0] == '\0' || err->class == TIDE_ERR_STOPPED || strncmp(err->code, "TD", 2) == 0)
 		return false;
-	tide_log_error(TIDE_LOG_WARN, err, "shapes could not be compared, or waiting changes not tried");
+	tide_log_error(TIDE_LOG_WARN, err,
+				   "shapes could not be compared, or waiting changes not tried");
 	tide_error_clear(err);
 	json_decref(shapes->resumable);
 	shapes->resumable = NULL;
 	shapes->step = IDLE;
-	shapes->trouble_ms = shapes->trouble_ms == 0				 ? TROUBLE_MS
+	shapes->trouble_ms = shapes->trouble_ms == 0				   ? TROUBLE_MS
 						 : shapes->trouble_ms * 2 < MAX_TROUBLE_MS ? shapes->trouble_ms * 2
-																	 : MAX_TROUBLE_MS;
+																   : MAX_TROUBLE_MS;
 	shapes->here_at = tide_monotonic_ms() + shapes->trouble_ms;
 	return true;
 }

@@ -63,10 +63,10 @@ typedef enum TideGauge
 	TIDE_G_LAST_DELIVERY_US, /* wall clock, microseconds since 1970 */
 
 	/* Of links and of publishing rows. */
-	TIDE_G_LAG_US,		  /* how old what is here is */
-	TIDE_G_LAG_BYTES,	  /* the origin's WAL that is not applied yet */
-	TIDE_G_SLOT_RETAINED, /* bytes of WAL that the origin keeps for the slot */
-	TIDE_G_COPY_TABLES,	  /* that wait for their first copy, or are in it */
+	TIDE_G_LAG_US,		   /* how old what is here is */
+	TIDE_G_LAG_BYTES,	   /* the origin's WAL that is not applied yet */
+	TIDE_G_SLOT_RETAINED,  /* bytes of WAL that the origin keeps for the slot */
+	TIDE_G_COPY_TABLES,	   /* that wait for their first copy, or are in it */
 	TIDE_G_TABLES_DRIFTED, /* that can't take all of the origin's rows as they are */
 	TIDE_N_GAUGES
 } TideGauge;

@@ -87,7 +87,8 @@ CREATE FUNCTION tide._relation_name(name text, suffix text) RETURNS name
 CREATE TABLE tide.local_region (
 	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
 	name		text NOT NULL,
-	named_at	timestamptz NOT NULL DEFAULT now()
+	named_at	timestamptz NOT NULL DEFAULT now(),
+	node		int										-- in ids, see 73_global_id.sql; null: made from the name
 );
 COMMENT ON TABLE tide.local_region IS 'the name of this database''s region, once given';
 

@@ -13,6 +13,7 @@ CREATE TABLE tide.region
 	name		text COLLATE "C" PRIMARY KEY,
 	region_id	bigint NOT NULL UNIQUE,				-- number in stamps, see common/tide_stamp.h
 	conninfo	text NOT NULL,						-- how a relay here reaches it; secrets as references
+	node		int,								-- its number in ids, if that is not made from its name
 	added_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 
@@ -135,7 +136,7 @@ CREATE TABLE tide.parked_change
 	schema_name	name NOT NULL,
 	table_name	name NOT NULL,
 	key			text COLLATE "C",					-- the key's values; null: the whole table is waiting
-	op			text NOT NULL CHECK (op IN ('insert', 'update', 'delete', 'truncate')),
+	op			text NOT NULL CHECK (op IN ('insert', 'update', 'delete', 'truncate', 'ddl')),
 	relation	bytea NOT NULL,						-- the 'R' record's payload
 	change		bytea NOT NULL,						-- type byte and payload of the record
 	commit_lsn	pg_lsn NOT NULL,
@@ -143,7 +144,8 @@ CREATE TABLE tide.parked_change
 	code		text NOT NULL,						-- SQLSTATE; 'TD020': waits behind an earlier change of its row
 	reason		text NOT NULL,
 	parked_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-	attempts	int NOT NULL DEFAULT 0
+	attempts	int NOT NULL DEFAULT 0,
+	tried_version int								-- of the table here (tide.table_version) when it was last refused
 );
 CREATE INDEX parked_change_key ON tide.parked_change (link_id, schema_name, table_name, key);
 

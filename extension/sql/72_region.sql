@@ -83,6 +83,9 @@ BEGIN
 				  HINT = 'tide.region_add() is for the other regions.';
 	END IF;
 	PERFORM tide._check_region_id(name);
+	IF NOT EXISTS (SELECT FROM tide.region r WHERE r.name = region_add.name) THEN
+		PERFORM tide._check_node(name, tide._default_node(name));
+	END IF;
 	INSERT INTO tide.region AS r (name, region_id, conninfo)
 		VALUES (region_add.name, tide.region_id(region_add.name), region_add.conninfo)
 		ON CONFLICT ON CONSTRAINT region_pkey DO UPDATE SET conninfo = excluded.conninfo

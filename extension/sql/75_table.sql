@@ -313,6 +313,19 @@ BEGIN
 END;
 $$;
 
+/* What other regions are told of the schema travels with the rows, in their order; see 78_schema.sql. */
+CREATE FUNCTION tide._publication_log() RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+				   WHERE p.pubname = 'tide_global_insert' AND r.prrelid = 'tide.schema_log'::regclass) THEN
+		ALTER PUBLICATION tide_global_insert ADD TABLE ONLY tide.schema_log;
+	END IF;
+END;
+$$;
+
 /*
  * All, before anybody reads the WAL: a stream that begins before a publication
  * was made can't name it, not even when it has come past that point.
@@ -328,6 +341,7 @@ BEGIN
 		tide._publication_make('tide_global_insert', 'insert'),
 		tide._publication_make('tide_low', 'insert, update, delete, truncate'),
 		tide._publication_make('tide_low_insert', 'insert');
+	PERFORM tide._publication_log();
 END;
 $$;
 

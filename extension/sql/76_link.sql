@@ -280,6 +280,7 @@ BEGIN
 	WITH gone AS (DELETE FROM tide.link_table t WHERE t.link_id = link.id RETURNING t.*)
 	INSERT INTO tide.link_table (link_id, schema_name, table_name)
 		SELECT g.link_id, g.schema_name, g.table_name FROM gone g;
+	DELETE FROM tide.link_shape s WHERE s.link_id = link.id;
 	DELETE FROM tide.parked_change c WHERE c.link_id = link.id;
 	GET DIAGNOSTICS dropped = ROW_COUNT;
 	UPDATE tide.link l SET phase = 'new', resyncs = l.resyncs + 1, last_resync = reason WHERE l.id = link.id;

@@ -28,8 +28,10 @@ AS $$
 BEGIN
 	in_recovery := pg_is_in_recovery();
 	IF NOT in_recovery AND EXISTS (SELECT FROM tide.local_region)
-		AND (SELECT count(*) < 4 FROM pg_publication p
-			 WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert'))
+		AND ((SELECT count(*) < 4 FROM pg_publication p
+			  WHERE p.pubname IN ('tide_global', 'tide_global_insert', 'tide_low', 'tide_low_insert'))
+			 /* A dump does not have it. */
+			 OR NOT EXISTS (SELECT FROM pg_publication_rel r WHERE r.prrelid = 'tide.schema_log'::regclass))
 	THEN
 		PERFORM tide._publications_make();
 	END IF;

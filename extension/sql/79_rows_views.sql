@@ -126,6 +126,7 @@ CREATE VIEW tide.links AS
 		coalesce(p.transactions, 0) + coalesce(wp.transactions, 0) AS transactions,
 		coalesce(p.changes, 0) + coalesce(wp.changes, 0) AS changes, greatest(p.commit_at, wp.commit_at) AS commit_at, p.heartbeat_at,
 		(SELECT pg_catalog.count(*) FROM tide.parked_change c WHERE c.link_id IN (l.id, w.link_id)) AS parked,
+		(SELECT pg_catalog.count(DISTINCT (d.schema_name, d.table_name)) FROM tide.link_drift d WHERE d.link_id IN (l.id, w.link_id)) AS drifted,
 		l.resyncs + coalesce(w.resyncs, 0) AS resyncs, coalesce(l.last_resync, w.last_resync) AS last_resync, l.slot, l.copy,
 		CASE WHEN l.phase = 'streaming' AND NOT w.removing AND w.state = 'copying' THEN 'copying' ELSE l.phase END AS phase,
 		l.removing, l.options, k.changed_at, CASE WHEN w.held THEN w.classes ELSE '{}' END AS paused_classes
@@ -219,6 +220,8 @@ BEGIN
 	PERFORM tide._link_tables_clean();
 	DELETE FROM tide.residency_rule r WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = r.relid);
 	DELETE FROM tide.residency_due d WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = d.relid);
+	PERFORM tide._shape_note(t.relid) FROM tide.replicated_table t;	/* changed while event triggers were off */
+	DELETE FROM tide.schema_log g WHERE g.at < clock_timestamp() - interval '7 days';
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();
 	DELETE FROM tide.lag_history h WHERE h.hour < clock_timestamp() - interval '7 days';

@@ -97,3 +97,15 @@ COMMENT ON VIEW tide.pending_changes IS
 	'changes from other regions that could not be applied, and later ones of the same rows, which wait behind them';
 COMMENT ON VIEW tide.durability IS
 	'each class whose commits wait for another region: whether the server does wait for it, whether it is there, how many commits waited, and how many of these waits ended without its answer';
+
+COMMENT ON FUNCTION tide.table_shape(regclass) IS 'a replicated table''s columns and types, its fingerprint and its version';
+COMMENT ON VIEW tide.schema_drift IS
+	'how tables here differ from those of the regions that rows are taken from; blocking: changes wait until they agree';
+COMMENT ON FUNCTION tide.rows_schema() IS 'sequences behind columns, collations of keys, this region''s number in ids: what the doctor compares';
+COMMENT ON FUNCTION tide.ddl(text) IS
+	'runs statements that change the schema here and, at the same place in the stream, in the regions that take rows from here';
+COMMENT ON FUNCTION tide.global_id() IS 'a bigint that no region gives twice, nor two: time, region, count';
+COMMENT ON FUNCTION tide.global_id_time(bigint) IS 'when that id was made';
+COMMENT ON FUNCTION tide.global_id_node(bigint) IS 'the number of the region that made that id';
+COMMENT ON FUNCTION tide.global_id_region(bigint) IS 'the region that made that id; NULL if it is not known here';
+COMMENT ON FUNCTION tide.region_set_node(int) IS 'chooses this region''s number in ids, 0 to 1023';

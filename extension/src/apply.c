@@ -197,7 +197,8 @@ save_progress(TideApply *apply, TideApplyFrame *frame)
 {
 	TideProgressStep *step = &frame->step;
 
-	step->position = Max(frame->progress.position, frame->header.end);
+	step->position = Max(frame->progress.position,
+						 frame->stopped ? step->commit_end : frame->header.end);
 	step->source_end = frame->header.wal_end;
 	step->transactions = apply->counts.transactions;
 	step->changes = frame->transaction->changes + apply->counts.changes;

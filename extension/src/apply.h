@@ -148,7 +148,9 @@ typedef struct TideMapColumn
 	bool nested;	   /* values contain numbers of types */
 	Oid type;
 	int32 typmod;
-	Oid base; /* behind domains */
+	Oid base;	 /* behind domains */
+	Oid widened; /* the origin's type, if it is a smaller number; or InvalidOid */
+	Oid former;	 /* the type the origin's column had, if both have another now; or InvalidOid */
 	MemoryContext context;
 	bool receive; /* the binary function is known */
 	bool input;	  /* the text function is known */
@@ -181,7 +183,8 @@ typedef struct TideMap
 	TideMapColumn *columns;
 	int n_defaults; /* local columns the origin does not send */
 	TideMapDefault *defaults;
-	int n_keys; /* 0: no key here, rows can only be added */
+	AttrNumber lacks; /* a column that must have a value, has no default and is not sent; 0: none */
+	int n_keys;		  /* 0: no key here, rows can only be added */
 	AttrNumber *keys;
 	bool old_has_key; /* the origin's old tuples have all of it */
 	AttrNumber stamp; /* of the column tide_stamp; 0: none */
@@ -214,9 +217,15 @@ extern bool tide_map_is_replicated(Oid relid, bool *insert_only);
 /* May the caller write this table?  Error TD015 if not. */
 extern void tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights);
 
+/* ... and does it take the rows of that map?  Error TD015 or TD014. */
+extern void tide_map_check_target(const TideApply *apply, const TideMap *map, Relation rel);
+
 /* ---- apply_types.c: from bytes to values ---- */
 
 /* Does the local column take the origin's values?  NULL, or why not. */
+extern bool tide_type_widens(const TideColumn *remote, Oid local, int32 typmod);
+/* Would ALTER TABLE, without USING, make the one of the other? */
+extern bool tide_type_converts(const TideColumn *remote, Oid local);
 extern const char *tide_type_differs(const TideColumn *remote, Oid local, int32 typmod);
 
 /* Fills in what depends on the local type. */
@@ -308,6 +317,7 @@ typedef struct TideFrameRelation
 	TideCursor record; /* payload of the 'R' */
 	TideStr schema;
 	TideStr name;
+	bool log; /* tide.schema_log: not rows, but what happens to the schema */
 } TideFrameRelation;
 
 /* What is counted; undone with what it counts. */
@@ -359,6 +369,7 @@ struct TideApply
 	int64 commit_us;
 	int n_parked;	 /* 0: nothing is parked for the link */
 	int64 parked_id; /* of the parked change that is tried again; 0: none */
+	bool ddl;		 /* a statement was run: the transaction ends the call */
 	TideCounts counts;
 };
 
@@ -370,6 +381,7 @@ typedef struct TideApplyFrame
 	TideProgress progress;
 	TideProgressStep step;
 	TideOpenTransaction *transaction;
+	bool stopped; /* at step.commit_end, before the frame's end */
 } TideApplyFrame;
 
 /* ---- apply_records.c: the records of a frame ---- */
@@ -384,6 +396,7 @@ extern TideFrameRelation *tide_apply_relation(TideApply *apply, uint32 relid);
 /* The table for the relation's changes; NULL: they are skipped. */
 extern TideTarget *tide_apply_target(TideApply *apply, TideFrameRelation *relation);
 extern void tide_apply_forget_targets(TideApply *apply);
+extern void tide_apply_forget_maps(TideApply *apply);
 
 /* Looks relation->map up; false if its changes are skipped (which need not be for good: the map is there). */
 extern bool tide_apply_find_map(TideApply *apply, TideFrameRelation *relation);
@@ -451,6 +464,41 @@ extern void tide_parked_superseded(TideApply *apply, const TideFrameRelation *re
 /* key NULL: the whole table waits from here on. */
 extern void tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange *change,
 					  const char *key, int code, const char *reason);
+
+/* ---- apply_schema.c: what the stream says of the schema ---- */
+
+/* An entry of the origin's tide.schema_log. */
+typedef struct TideSchemaEntry
+{
+	char *kind; /* 'shape' or 'ddl' */
+	char *body; /* JSON */
+} TideSchemaEntry;
+
+extern bool tide_schema_is_log(const TideRelation *description);
+
+/* relation: payload of the 'R'; payload: of an 'I', after relid. */
+extern void tide_schema_read(TideCursor relation, TideCursor payload, TideSchemaEntry *entry);
+extern void
+tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const TideChange *change);
+
+/*
+ * What the origin calls that column now, which it had when the record was made: NULL if nobody knows, "" if
+ * it has none any more.  For columns that are not here: changes that waited may name them.
+ */
+extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const char *column);
+
+/* Has the origin's column, by now, a type whose values the local one takes? */
+extern bool tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column,
+									Oid type, int32 typmod);
+
+/* ---- apply_ddl.c: statements of other regions ---- */
+
+/* Runs it, or parks it. */
+extern void tide_ddl_apply(TideApply *apply, const TideFrameRelation *relation,
+						   const TideChange *change, TideSchemaEntry *entry);
+
+/* Runs it, or an error: it was parked, and is tried again. */
+extern void tide_ddl_run(TideApply *apply, TideSchemaEntry *entry);
 
 /* ---- apply.c ---- */
 

@@ -68,20 +68,22 @@ begin_attempt(TideApply *apply)
 												  ALLOCSET_DEFAULT_SIZES);
 }
 
+/* outer: of an attempt that this one is a part of, or of the call. */
 static void
-end_attempt(TideApply *apply)
+end_attempt(TideApply *apply, MemoryContext outer)
 {
 	tide_apply_forget_targets(apply);
 	apply->operation = NULL;
 	MemoryContextReset(apply->row_context);
 	MemoryContextDelete(apply->target_context);
-	apply->target_context = apply->context;
+	apply->target_context = outer;
 }
 
 ErrorData *
 tide_attempt(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MemoryContext targets = apply->target_context;
 	ResourceOwner owner = CurrentResourceOwner;
 	TideCounts counts = apply->counts;
 	ErrorData *volatile error = NULL;
@@ -109,7 +111,7 @@ tide_attempt(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	end_attempt(apply);
+	end_attempt(apply, targets);
 	if (error != NULL && !is_of_the_data(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
@@ -383,7 +385,7 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	values[2] = CStringGetTextDatum(table);
 	values[3] = key == NULL ? (Datum) 0 : CStringGetTextDatum(key);
 	nulls[3] = key == NULL ? 'n' : ' ';
-	values[4] = CStringGetTextDatum(tide_operation_name(change->type));
+	values[4] = CStringGetTextDatum(relation->log ? "ddl" : tide_operation_name(change->type));
 	values[5] = PointerGetDatum(bytes_of(NULL, relation->record));
 	values[6] = PointerGetDatum(bytes_of(&change->type, change->record));
 	values[7] = LSNGetDatum(apply->commit_lsn);
@@ -396,8 +398,10 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	if (plan == NULL)
 		plan = tide_spi_prepare(
 			"INSERT INTO tide.parked_change (link_id, schema_name, table_name, key, op,"
-			" relation, change, commit_lsn, commit_at, code, reason)"
-			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+			" relation, change, commit_lsn, commit_at, code, reason, tried_version)"
+			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
+			" (SELECT v.version FROM tide.table_version v"
+			" WHERE v.schema_name = $2::name AND v.table_name = $3::name))",
 			lengthof(types), types);
 	(void) tide_spi_run(plan, values, nulls);
 	SPI_finish();

@@ -65,6 +65,7 @@ tide_apply_define(TideApply *apply, TideCursor payload)
 	relation->record = record;
 	relation->schema = description.schema;
 	relation->name = description.name;
+	relation->log = tide_schema_is_log(&description);
 	apply->last = NULL;
 }
 
@@ -102,6 +103,23 @@ tide_apply_target(TideApply *apply, TideFrameRelation *relation)
 		relation->target = tide_target_open(apply, map);
 	}
 	return relation->target;
+}
+
+/* Tables may be other ones than before, or look otherwise. */
+void
+tide_apply_forget_maps(TideApply *apply)
+{
+	HASH_SEQ_STATUS status;
+	TideFrameRelation *relation;
+
+	if (apply->relations == NULL)
+		return;
+	hash_seq_init(&status, apply->relations);
+	while ((relation = hash_seq_search(&status)) != NULL)
+	{
+		relation->mapped = false;
+		relation->map = NULL;
+	}
 }
 
 /* The targets are closed or gone. */
@@ -359,7 +377,9 @@ apply_change_record(TideApply *apply, const TideRecord *record, bool carefully)
 	}
 	change.payload = record->payload;
 	change.relid = tide_read_u32(&change.payload);
-	if (carefully)
+	if (tide_apply_relation(apply, change.relid)->log)
+		tide_schema_apply(apply, apply->last, &change);
+	else if (carefully)
 		apply_change_carefully(apply, &change);
 	else
 		tide_apply_change(apply, &change);
@@ -413,11 +433,15 @@ apply_part(TideApply *apply, const Part *part, bool carefully)
 	TideCursor records = part->records;
 	TideRecord record;
 
-	while (tide_record_next(&records, &record))
+	while (!part->frame->stopped && tide_record_next(&records, &record))
 	{
 		CHECK_FOR_INTERRUPTS();
 		apply_record(apply, part->frame, &record, carefully);
+		/* What a statement made must be committed before it is used; see apply_ddl.c. */
+		part->frame->stopped = apply->ddl && record.type == 'C';
 	}
+	if (part->frame->stopped)
+		return;
 	if (records.bad || records.at != records.end)
 		tide_apply_malformed("a record is longer than the frame");
 }
@@ -455,6 +479,8 @@ apply_part_carefully(TideApply *apply, Part *part)
 	FreeErrorData(error);
 	*part->frame->transaction = transaction;
 	part->frame->step = step;
+	part->frame->stopped = false;
+	apply->ddl = false;
 	apply_part(apply, part, true);
 }
 
@@ -471,7 +497,7 @@ tide_apply_records(TideApply *apply, TideApplyFrame *frame)
 		apply_part(apply, &whole, false);
 		return;
 	}
-	while (records.at != records.end)
+	while (records.at != records.end && !frame->stopped)
 	{
 		Part part = next_part(frame, &records);
 

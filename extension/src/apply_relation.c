@@ -208,6 +208,18 @@ tide_map_check_rights(const TideApply *apply, Relation rel, AclMode rights)
 					  "Disable row security on the table, or use a role with BYPASSRLS.");
 }
 
+void
+tide_map_check_target(const TideApply *apply, const TideMap *map, Relation rel)
+{
+	if (!map->checked)
+		tide_map_check_rights(apply, rel, TIDE_TARGET_RIGHTS);
+	if (map->lacks > 0)
+		tide_map_refuse_shape(
+			apply, rel,
+			psprintf("column \"%s\" is NOT NULL without a default here, and is not sent",
+					 get_attname(RelationGetRelid(rel), map->lacks, false)));
+}
+
 /* ---- shapes ---- */
 
 void
@@ -217,8 +229,8 @@ tide_map_refuse_shape(const TideApply *apply, Relation rel, const char *why)
 					errmsg("table \"%s.%s\" cannot take the rows of region \"%s\": %s",
 						   get_namespace_name(RelationGetNamespace(rel)),
 						   RelationGetRelationName(rel), apply->link->region, why),
-					errhint("Change the table here so that it takes them, then SELECT "
-							"tide.pending_retry(id) for what waits in tide.pending_changes.")));
+					errhint("Make the table the same here and there; what waits in "
+							"tide.pending_changes is then applied by itself.")));
 }
 
 char *
@@ -244,6 +256,25 @@ find_column(TupleDesc desc, const char *name, int guess)
 	return NULL;
 }
 
+/*
+ * A column that is not here.  The change may be of a shape that the origin has left behind meanwhile:
+ * then its value goes where it is now there; NULL: nowhere.
+ */
+static Form_pg_attribute
+find_moved(const TideApply *apply, Relation rel, const char *name)
+{
+	char *now = tide_schema_column_now(apply, rel, name);
+	Form_pg_attribute attr = NULL;
+
+	if (now != NULL && now[0] == '\0')
+		return NULL;
+	if (now != NULL)
+		attr = find_column(RelationGetDescr(rel), now, 0);
+	if (attr == NULL)
+		tide_map_refuse_shape(apply, rel, psprintf("it has no column \"%s\"", name));
+	return attr;
+}
+
 static void
 map_column(const TideApply *apply, TideMap *map, Relation rel, const TideColumn *remote, int n)
 {
@@ -253,16 +284,22 @@ map_column(const TideApply *apply, TideMap *map, Relation rel, const TideColumn 
 	const char *why;
 
 	if (attr == NULL)
-		tide_map_refuse_shape(apply, rel, psprintf("it has no column \"%s\"", name));
-	if (attr->attgenerated != '\0')
-		return; /* computed here */
+		attr = find_moved(apply, rel, name);
+	if (attr == NULL || attr->attgenerated != '\0')
+		return; /* gone, or computed here */
 	why = tide_type_differs(remote, attr->atttypid, attr->atttypmod);
-	if (why != NULL)
+	if (why != NULL && tide_type_converts(remote, attr->atttypid) &&
+		tide_schema_column_fits(apply, rel, NameStr(attr->attname), attr->atttypid,
+								attr->atttypmod))
+		column->former = remote->type;
+	else if (why != NULL)
 		tide_map_refuse_shape(apply, rel, psprintf("column \"%s\" has %s", name, why));
 	column->attnum = attr->attnum;
 	column->key = remote->key;
 	column->type = attr->atttypid;
 	column->typmod = attr->atttypmod;
+	column->widened = tide_type_widens(remote, attr->atttypid, attr->atttypmod) ? remote->type
+																				: InvalidOid;
 	tide_type_prepare(column, map->context);
 	if (strcmp(name, TIDE_STAMP_COLUMN) == 0)
 		map->stamp_column = n;
@@ -320,6 +357,8 @@ map_defaults(TideMap *map, Relation rel)
 		if (attr->attisdropped || attr->attgenerated != '\0' || sent[attr->attnum])
 			continue;
 		expr = build_column_default(rel, attr->attnum);
+		if (expr == NULL && attr->attnotnull)
+			map->lacks = attr->attnum;
 		map->defaults[map->n_defaults].attnum = attr->attnum;
 		if (expr != NULL)
 			map->defaults[map->n_defaults].expr = expression_planner((Expr *) expr);

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -23,6 +24,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/pg_lsn.h"
@@ -34,6 +36,8 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(tide_sql_pending_retry);
+PG_FUNCTION_INFO_V1(tide_sql_link_retry);
+PG_FUNCTION_INFO_V1(tide_sql_parked_fits);
 PG_FUNCTION_INFO_V1(tide_sql_link_lock);
 
 #define BATCH 500
@@ -63,6 +67,7 @@ typedef struct Retry
 	char *table;
 	char *key;
 	int64 last_id; /* tried so far */
+	int64 max;	   /* so many at most; 0: all */
 	bool stopped;
 	Blocked *blocked; /* rows of a table that were refused again */
 	int64 applied;
@@ -181,7 +186,7 @@ read_batch(Retry *retry, MemoryContext context)
 					  CStringGetTextDatum(retry->table),
 					  retry->key == NULL ? (Datum) 0 : CStringGetTextDatum(retry->key),
 					  Int64GetDatum(retry->last_id),
-					  Int32GetDatum(BATCH)};
+					  Int32GetDatum(retry->max > 0 ? Min(retry->max, BATCH) : BATCH)};
 	const char *nulls = retry->key == NULL ? "   n  " : NULL;
 	TideIdentity self;
 
@@ -208,6 +213,21 @@ delete_parked(int64 id)
 	run_query("DELETE FROM tide.parked_change c WHERE c.id = $1", 1, types, values, NULL);
 }
 
+/* By number: whatever else is parked meanwhile stays. */
+static void
+delete_batch(const Retry *retry)
+{
+	Datum ids[BATCH];
+	Oid types[] = {INT8ARRAYOID};
+	Datum values[1];
+
+	for (int i = 0; i < retry->n; i++)
+		ids[i] = Int64GetDatum(retry->batch[i].id);
+	values[0] = PointerGetDatum(
+		construct_array(ids, retry->n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	run_query("DELETE FROM tide.parked_change c WHERE c.id = ANY ($1)", 1, types, values, NULL);
+}
+
 /* It stays, under that key (NULL: of the table), for that reason. */
 static void
 keep_parked(int64 id, const char *key, int code, const char *reason, int attempts)
@@ -218,7 +238,9 @@ keep_parked(int64 id, const char *key, int code, const char *reason, int attempt
 					  Int32GetDatum(attempts)};
 
 	run_query("UPDATE tide.parked_change c SET key = $2, code = $3, reason = $4,"
-			  " attempts = c.attempts + $5 WHERE c.id = $1",
+			  " attempts = c.attempts + $5, tried_version = (SELECT v.version"
+			  " FROM tide.table_version v WHERE v.schema_name = c.schema_name"
+			  " AND v.table_name = c.table_name) WHERE c.id = $1",
 			  lengthof(types), types, values, key == NULL ? " n   " : NULL);
 }
 
@@ -253,6 +275,14 @@ attempt_parked(TideApply *apply, void *arg)
 
 	tide_apply_define(apply, parked->relation);
 	described = tide_apply_relation(apply, tide_read_u32(&relation));
+	if (described->log)
+	{
+		TideSchemaEntry entry;
+
+		tide_schema_read(parked->relation, parked->change.payload, &entry);
+		tide_ddl_run(apply, &entry);
+		return;
+	}
 	(void) tide_apply_find_map(apply, described);
 	if (described->map == NULL)
 		ereport(ERROR, (errcode(ERRCODE_TIDE_NO_TARGET),
@@ -356,17 +386,23 @@ after_refusal(TideApply *apply, Retry *retry, Parked *parked, ErrorData *error)
 }
 
 static void
+begin_change(TideApply *apply, const Parked *parked)
+{
+	CHECK_FOR_INTERRUPTS();
+	apply->commit_lsn = parked->commit_lsn;
+	apply->commit_us = parked->commit_us;
+	apply->parked_id = parked->id;
+}
+
+static void
 try_parked(TideApply *apply, Retry *retry, Parked *parked)
 {
 	ErrorData *error;
 
-	CHECK_FOR_INTERRUPTS();
 	retry->last_id = parked->id;
 	if (follows_blocked(apply, retry, parked))
 		return;
-	apply->commit_lsn = parked->commit_lsn;
-	apply->commit_us = parked->commit_us;
-	apply->parked_id = parked->id;
+	begin_change(apply, parked);
 	error = tide_attempt(apply, attempt_parked, parked);
 	if (error == NULL)
 	{
@@ -379,15 +415,55 @@ try_parked(TideApply *apply, Retry *retry, Parked *parked)
 }
 
 static void
+attempt_batch(TideApply *apply, void *arg)
+{
+	Retry *retry = arg;
+
+	for (int i = 0; i < retry->n; i++)
+	{
+		begin_change(apply, &retry->batch[i]);
+		attempt_parked(apply, &retry->batch[i]);
+	}
+}
+
+/* All of them at once, which is quicker; false: one is refused, and nothing was done. */
+static bool
+try_batch(TideApply *apply, Retry *retry)
+{
+	ErrorData *error;
+
+	if (retry->n < 2 || retry->blocked != NULL)
+		return false;
+	error = tide_attempt(apply, attempt_batch, retry);
+	if (error != NULL)
+	{
+		FreeErrorData(error);
+		return false;
+	}
+	delete_batch(retry);
+	retry->applied += retry->n;
+	retry->last_id = retry->batch[retry->n - 1].id;
+	return true;
+}
+
+static bool
+has_enough(const Retry *retry)
+{
+	return retry->max > 0 && retry->applied >= retry->max;
+}
+
+static void
 try_all(TideApply *apply, void *arg)
 {
 	Retry *retry = arg;
 	MemoryContext batch = AllocSetContextCreate(apply->context, "pg_tide parked batch",
 												ALLOCSET_DEFAULT_SIZES);
 
-	while (!retry->stopped && read_batch(retry, batch))
+	while (!retry->stopped && !has_enough(retry) && read_batch(retry, batch))
 	{
-		for (int i = 0; i < retry->n && !retry->stopped; i++)
+		bool done = try_batch(apply, retry);
+
+		for (int i = 0; i < retry->n && !done && !retry->stopped && !has_enough(retry); i++)
 			try_parked(apply, retry, &retry->batch[i]);
 		MemoryContextReset(batch);
 	}
@@ -417,6 +493,18 @@ make_result(FunctionCallInfo fcinfo, const Retry *retry)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
+/* The link is locked: whoever held the lock may have applied it meanwhile, or given the table's rows keys. */
+static Datum
+retry_parked(FunctionCallInfo fcinfo, TideApply *apply, Retry *retry)
+{
+	apply->here = tide_stamp_region();
+	apply->rights_of = get_role_oid("tide_relay", false);
+	tide_session_begin_copy();
+	tide_apply_run(apply, try_all, retry);
+	tide_parked_tell();
+	return make_result(fcinfo, retry);
+}
+
 /* pending_retry(id bigint) -> (applied bigint, waiting bigint, code text, reason text) */
 Datum
 tide_sql_pending_retry(PG_FUNCTION_ARGS)
@@ -430,15 +518,76 @@ tide_sql_pending_retry(PG_FUNCTION_ARGS)
 	if (!find_parked(&apply, retry))
 		refuse_unknown(retry->id);
 	apply.link = tide_link_own_by_id(retry->link_id);
-	/* Whoever held the lock may have applied it meanwhile, or given the table's rows keys. */
 	if (!find_parked(&apply, retry))
 		refuse_unknown(retry->id);
-	apply.here = tide_stamp_region();
+	return retry_parked(fcinfo, &apply, retry);
+}
+
+/*
+ * relay_link_retry(pipeline text, epoch bigint, id bigint, max_changes int): the same for the
+ * link's relay, in pieces.  A change that somebody else was quicker with is none to speak of.
+ */
+Datum
+tide_sql_link_retry(PG_FUNCTION_ARGS)
+{
+	TideApply apply;
+	Retry *retry;
+
+	tide_apply_begin(&apply, fcinfo);
+	retry = MemoryContextAllocZero(apply.context, sizeof(Retry));
+	retry->id = PG_GETARG_INT64(2);
+	retry->max = Max(PG_GETARG_INT32(3), 1);
+	apply.link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
+	if (!find_parked(&apply, retry) || retry->link_id != apply.link->id)
+	{
+		retry->schema = retry->table = "";
+		return make_result(fcinfo, retry);
+	}
+	return retry_parked(fcinfo, &apply, retry);
+}
+
+/* ---- would it be worth while? ---- */
+
+static void
+attempt_fits(TideApply *apply, void *arg)
+{
+	Parked *parked = arg;
+	TideCursor relation = parked->relation;
+	TideFrameRelation *described;
+	Relation rel;
+
+	tide_apply_define(apply, parked->relation);
+	described = tide_apply_relation(apply, tide_read_u32(&relation));
+	(void) tide_apply_find_map(apply, described);
+	if (described->map == NULL)
+		ereport(ERROR, (errcode(ERRCODE_TIDE_NO_TARGET),
+						errmsg("the table is not replicated here any more")));
+	rel = table_open(described->map->relid, AccessShareLock);
+	tide_map_check_target(apply, described->map, rel);
+	table_close(rel, AccessShareLock);
+}
+
+/* _parked_fits(id bigint): false too if the change is gone, or a statement. */
+Datum
+tide_sql_parked_fits(PG_FUNCTION_ARGS)
+{
+	TideApply apply;
+	Retry *retry;
+	bool fits;
+
+	tide_apply_begin(&apply, fcinfo);
+	retry = MemoryContextAllocZero(apply.context, sizeof(Retry));
+	retry->id = PG_GETARG_INT64(0);
+	if (!find_parked(&apply, retry))
+		PG_RETURN_BOOL(false);
+	apply.link = tide_link_own_by_id(retry->link_id);
 	apply.rights_of = get_role_oid("tide_relay", false);
-	tide_session_begin_copy();
-	tide_apply_run(&apply, try_all, retry);
-	tide_parked_tell();
-	return make_result(fcinfo, retry);
+	retry->last_id = retry->id - 1;
+	retry->max = 1;
+	fits = read_batch(retry, apply.context) && retry->batch[0].id == retry->id &&
+		   tide_attempt(&apply, attempt_fits, &retry->batch[0]) == NULL;
+	MemoryContextDelete(apply.context);
+	PG_RETURN_BOOL(fits);
 }
 
 /* _link_lock(link_id int): nobody applies, retries or drops changes of the link until this transaction ends. */

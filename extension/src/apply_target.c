@@ -260,8 +260,7 @@ tide_target_open(TideApply *apply, TideMap *map)
 	MemoryContext old = MemoryContextSwitchTo(apply->target_context);
 	TideTarget *target = palloc0(sizeof(TideTarget));
 
-	if (!map->checked)
-		tide_map_check_rights(apply, rel, TIDE_TARGET_RIGHTS);
+	tide_map_check_target(apply, map, rel);
 	/* Setting up indexes already runs functions in their expressions. */
 	tide_apply_act_as(apply, rel->rd_rel->relowner);
 	target->map = map;

@@ -21,10 +21,12 @@
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "parser/parse_coerce.h"
 #include "port/pg_bswap.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -83,11 +85,43 @@ family_of(Oid type)
 	return type == VARCHAROID || type == BPCHAROID ? TEXTOID : type;
 }
 
+/* Larger numbers, the smaller ones of which lose nothing: who changes his type first may be here. */
+static const struct
+{
+	Oid remote;
+	Oid local;
+} widenings[] = {
+	{INT2OID, INT4OID},	   {INT2OID, INT8OID},	  {INT2OID, NUMERICOID},  {INT4OID, INT8OID},
+	{INT4OID, NUMERICOID}, {INT8OID, NUMERICOID}, {FLOAT4OID, FLOAT8OID},
+};
+
+bool
+tide_type_widens(const TideColumn *remote, Oid local, int32 typmod)
+{
+	for (int i = 0; i < (int) lengthof(widenings); i++)
+	{
+		if (remote->type_name.len == 0 && widenings[i].remote == remote->type &&
+			widenings[i].local == local)
+			return typmod < 0;
+	}
+	return false;
+}
+
+bool
+tide_type_converts(const TideColumn *remote, Oid local)
+{
+	/* The number may be any. */
+	return remote->type_name.len == 0 && get_typtype(remote->type) == TYPTYPE_BASE &&
+		   can_coerce_type(1, &remote->type, &local, COERCION_ASSIGNMENT);
+}
+
 const char *
 tide_type_differs(const TideColumn *remote, Oid local, int32 typmod)
 {
 	Oid base = getBaseType(local);
 
+	if (tide_type_widens(remote, local, typmod))
+		return NULL;
 	if (remote->type_name.len > 0 ? !same_named_type(remote, local)
 								  : family_of(base) != family_of(remote->type))
 	{
@@ -417,12 +451,64 @@ read_binary(TideMapColumn *column, const TideValue *value)
 	return datum;
 }
 
+/* A number of a smaller type than ours. */
+static Datum
+read_widened(const TideMapColumn *column, const TideValue *value)
+{
+	int64 number;
+
+	if (value->len != (uint32) get_typlen(column->widened))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+						errmsg("the value does not have the length of its type")));
+	if (column->widened == FLOAT4OID)
+	{
+		uint32 bits = get_u32(value->data);
+		float4 real;
+
+		memcpy(&real, &bits, sizeof(real));
+		return Float8GetDatum((float8) real);
+	}
+	if (column->widened == INT8OID)
+		number = (int64) get_u64(value->data);
+	else if (column->widened == INT4OID)
+		number = (int32) get_u32(value->data);
+	else
+		number = (int16) (value->data[0] << 8 | value->data[1]);
+	if (column->type == NUMERICOID)
+		return NumericGetDatum(int64_to_numeric(number));
+	return column->type == INT8OID ? Int64GetDatum(number) : Int32GetDatum((int32) number);
+}
+
+/* A value of the type that the column had at the origin: by its text, as ALTER TABLE would have made it. */
+static Datum
+read_former(TideMapColumn *column, const TideValue *value)
+{
+	StringInfoData buf = {.data = own_copy(value), .len = value->len, .maxlen = value->len + 1};
+	Oid receive;
+	Oid param;
+	Oid output;
+	bool varlena;
+	Datum datum;
+
+	getTypeBinaryInputInfo(column->former, &receive, &param);
+	getTypeOutputInfo(column->former, &output, &varlena);
+	datum = OidReceiveFunctionCall(receive, &buf, param, -1);
+	prepare_input(column);
+	return InputFunctionCall(&column->input_fn, OidOutputFunctionCall(output, datum),
+							 column->input_param, column->typmod);
+}
+
 Datum
 tide_type_read(TideMapColumn *column, const TideValue *value)
 {
 	char *text;
 	char *converted;
 
+	if (value->kind == 'b' && OidIsValid(column->former))
+		return read_former(column, value);
+
+	if (value->kind == 'b' && OidIsValid(column->widened))
+		return read_widened(column, value);
 	if (value->kind == 'b')
 		return read_binary(column, value);
 	prepare_input(column);

@@ -164,6 +164,8 @@ check_column(Copy *copy, int n)
 	if (why != NULL)
 		tide_map_refuse_shape(&copy->apply, copy->rel,
 							  psprintf("column \"%s\" has %s", copy->columns[n], why));
+	if (tide_type_widens(&remote, attr->atttypid, attr->atttypmod))
+		copy->merge = true; /* COPY takes its own type only */
 }
 
 static void

@@ -171,7 +171,11 @@ SELECT pg_catalog.jsonb_build_object(
     'links', (SELECT coalesce(pg_catalog.jsonb_agg(
                          pg_catalog.to_jsonb(l) || pg_catalog.jsonb_build_object(
                              'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
-                             'rows', l.changes, 'progress', c.progress)
+                             'rows', l.changes, 'progress', c.progress,
+                             'drift', (SELECT pg_catalog.string_agg(
+                                           pg_catalog.format('%s: %s', d."table", d.difference), '; ')
+                                       FROM tide.schema_drift d
+                                       WHERE d.region = l.region AND d.blocking))
                          ORDER BY l.region), '[]')
               FROM tide.links l, LATERAL (
                   SELECT pg_catalog.jsonb_build_object(
@@ -386,6 +390,43 @@ SELECT pg_catalog.jsonb_build_object(
 -- name: doctor_classes
 SELECT class, difference, kind FROM tide._classes_compare($1::text, $2::jsonb) WHERE kind <> 'table';
 
+-- name: doctor_drift
+SELECT region, "table", difference, blocking, waiting_changes FROM tide.schema_drift;
+
+-- name: doctor_schema
+SELECT tide.rows_schema()::text;
+
+-- The three that compare with what another region says: $1 is its name, $2 its answer.  Two
+-- sequences meet if what lies between their starts is a multiple of what their steps have in common.
+-- name: doctor_sequences
+WITH regions AS (
+    SELECT r.here, x.*
+    FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
+        CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(r.facts -> 'sequences') AS x (
+            schema text, "table" text, "column" text, sequence text, start numeric,
+            increment numeric, min numeric, max numeric))
+SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h.sequence,
+    pg_catalog.format('from %s by %s', h.start, h.increment), t.sequence,
+    pg_catalog.format('from %s by %s', t.start, t.increment), $1::text
+FROM regions h JOIN regions t USING (schema, "table", "column")
+WHERE h.here AND NOT t.here AND h.min <= t.max AND t.min <= h.max
+    AND (h.start - t.start) % pg_catalog.gcd(h.increment, t.increment) = 0
+ORDER BY 1, 2;
+
+-- name: doctor_collations
+WITH regions AS (
+    SELECT r.here, x.*
+    FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
+        CROSS JOIN LATERAL pg_catalog.jsonb_to_recordset(r.facts -> 'collations') AS x (
+            schema text, "table" text, "column" text, "collation" text))
+SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h."collation", t."collation", $1::text
+FROM regions h JOIN regions t USING (schema, "table", "column")
+WHERE h.here AND NOT t.here AND h."collation" <> t."collation"
+ORDER BY 1, 2;
+
+-- name: doctor_nodes
+SELECT $1::text, $2::jsonb ->> 'node' WHERE $2::jsonb -> 'node' = tide.rows_schema() -> 'node';
+
 -- Which of these tables are there?  With the class that the region that asks has them in.
 -- name: doctor_existing
 SELECT pg_catalog.format('%I.%I', x.schema, x."table"), x.class, c.oid IS NOT NULL
@@ -493,6 +534,16 @@ FROM tide.rows_tables($1::text);
 -- name: rows_lanes
 SELECT pg_catalog.jsonb_build_object('tables', tables, 'wal_end', wal_end)::text
 FROM tide.rows_lanes();
+
+-- name: rows_shapes
+SELECT digest, shapes FROM tide.rows_shapes($1::text, $2::text);
+
+-- name: relay_link_shapes
+SELECT drifted, pg_catalog.to_jsonb(resumable), said
+FROM tide.relay_link_shapes($1::text, $2::bigint, $3::jsonb);
+
+-- name: relay_link_retry
+SELECT applied, waiting FROM tide.relay_link_retry($1::text, $2::bigint, $3::bigint, $4::int);
 
 -- name: rows_slot
 SELECT active, plugin, wal_status, confirmed, restart, retained_bytes, safe_bytes

@@ -213,7 +213,8 @@ static TideExitCode
 run(const TideCliArgs *args)
 {
 	static const TideDoctorCheck *const groups[] = {tide_doctor_db_checks, tide_doctor_rows_checks,
-													tide_doctor_peer_checks};
+													tide_doctor_peer_checks,
+													tide_doctor_schema_checks};
 	TideDoctor doctor = {0};
 	Tried tried = {0};
 	size_t counts[N_LEVELS] = {0};

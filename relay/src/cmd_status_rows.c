@@ -69,6 +69,16 @@ copy_unfinished(const json_t *copy)
 	return tide_json_int(copy, "tables_copied") < tide_json_int(copy, "tables");
 }
 
+/* Tables that can't take all rows, or the last error. */
+static char *
+note_drift(const json_t *row)
+{
+	const char *drift = tide_json_text(row, "drift");
+
+	return drift != NULL ? tide_printf("tables differ (see tide.schema_drift): %s", drift)
+						 : tide_status_last_error(row);
+}
+
 /*
  * The bar while a copy is unfinished, and why rows had to be copied again, if
  * they had; otherwise the last error.  A bar whose link is in trouble says so.
@@ -82,8 +92,10 @@ note_link(const json_t *row)
 	char *bar;
 	char *note;
 
-	if (!copy_unfinished(copy) || (state != NULL && strcmp(state, "error") == 0))
+	if (state != NULL && strcmp(state, "error") == 0)
 		return tide_status_last_error(row);
+	if (!copy_unfinished(copy))
+		return note_drift(row);
 	bar = copy_text(copy);
 	note = tide_printf("copy %s%s%s", bar, reason != NULL ? "; again, because: " : "",
 					   reason != NULL ? reason : "");

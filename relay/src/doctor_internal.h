@@ -57,6 +57,7 @@ typedef struct TideDoctorCheck
 extern const TideDoctorCheck tide_doctor_db_checks[];
 extern const TideDoctorCheck tide_doctor_rows_checks[]; /* this region's rows */
 extern const TideDoctorCheck tide_doctor_peer_checks[]; /* rows between it and the others */
+extern const TideDoctorCheck tide_doctor_schema_checks[];
 
 /* Connects to what a conninfo, or a reference to one, names.  Resolved on this machine. */
 extern bool tide_doctor_open(const char *conninfo, TidePg **pg, TideError *err);

@@ -214,10 +214,33 @@ read_answer(TideApply *apply, const PGresult *res)
 	applied->bytes += apply->frame.len;
 }
 
+/*
+ * The database wants what it has so far committed before the rest: the same frame
+ * again, of which it skips what is there.
+ */
+static bool
+wants_rest(const TideApply *apply, uint64_t before)
+{
+	return !apply->in_transaction && !(apply->frame.flags & TIDE_FRAME_OPEN) &&
+		   apply->position_here > before && apply->position_here < apply->frame.end;
+}
+
+static bool
+send_rest(TideApply *apply, TideError *err)
+{
+	apply->position = apply->position_here;
+	apply->careful = false;
+	apply->applied.raw_bytes -= apply->frame.raw_bytes; /* counted when it comes to its end */
+	apply->applied.bytes -= apply->frame.len;
+	return send_apply(apply, err);
+}
+
 /* A statement ended well: the next step. */
 static bool
 go_on(TideApply *apply, const PGresult *res, TideError *err)
 {
+	uint64_t before = apply->position_here;
+
 	switch (apply->step)
 	{
 		case BEGIN:
@@ -229,6 +252,8 @@ go_on(TideApply *apply, const PGresult *res, TideError *err)
 				apply->step = IDLE;
 			else if (apply->in_transaction)
 				return send_plain(apply, COMMIT, tide_q_tx_commit, err);
+			else if (wants_rest(apply, before))
+				return send_rest(apply, err);
 			else
 				finish_frame(apply);
 			return true;

@@ -1,6 +1,6 @@
 /*
  * link_watch.c
- *		What a link looks after while frames flow: heartbeats, lag, tables that appear.
+ *		What a link looks after while frames flow: heartbeats, lag, tables that appear, shapes.
  *
  * Owns: the questions to both sides that come again and again, each sent when it
  * is due and answered whenever that is; two connections of its own (control,
@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "link_internal.h"
+#include "link_shapes.h"
 #include "log.h"
 #include "mem.h"
 #include "queries.h"
@@ -36,7 +37,8 @@ typedef enum Question
 	LANES,
 	TABLES,
 	SLOT,
-	CLASSES
+	CLASSES,
+	SHAPES
 } Question;
 
 /* Questions to our own database. */
@@ -79,6 +81,7 @@ struct TideLinkWatch
 
 	char *classes;	   /* the origin's last answer, to be told here; or NULL */
 	char *differences; /* between its declarations and ours, as last logged; NULL: none */
+	TideLinkShapes *shapes;
 
 	long long beat_sent_at; /* of the one that is asked for */
 	Beat beats[MAX_BEATS];
@@ -94,6 +97,7 @@ tide_link_watch_new(TideLink *link)
 	long long now = tide_monotonic_ms();
 
 	watch->link = link;
+	watch->shapes = tide_link_shapes_new(link);
 	watch->heartbeat_at = watch->slot_at = watch->classes_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
@@ -110,6 +114,7 @@ tide_link_watch_free(TideLinkWatch *watch)
 	free(watch->classes);
 	free(watch->differences);
 	free(watch->lanes);
+	tide_link_shapes_free(watch->shapes);
 	free(watch);
 }
 
@@ -269,6 +274,8 @@ ask_what_is_due(TideLinkWatch *watch, TideError *err)
 		ok = ask_here(watch, CLASSES_HERE, tide_q_relay_link_classes, 3, watch->classes, err);
 		forget(&watch->classes);
 	}
+	else if (tide_link_shapes_due_here(watch->shapes))
+		ok = tide_link_shapes_ask_here(watch->shapes, err);
 	return ok;
 }
 
@@ -340,18 +347,23 @@ turn_here(TideLinkWatch *watch, TideError *err)
 {
 	PGresult *res;
 
-	if (watch->asked_here == NONE_HERE)
+	if (watch->asked_here == NONE_HERE && !tide_link_shapes_busy(watch->shapes))
 		return ask_what_is_due(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
-		heard_here(watch, res);
+		if (watch->asked_here != NONE_HERE)
+			heard_here(watch, res);
+		else
+			tide_link_shapes_heard_here(watch->shapes, res);
 		PQclear(res);
 		return true;
 	}
-	if (err->class != TIDE_ERR_TIMEOUT || !tide_pg_pending(watch->link->reports))
-		return false;
-	tide_error_clear(err);
-	return true;
+	if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(watch->link->reports))
+	{
+		tide_error_clear(err);
+		return true;
+	}
+	return watch->asked_here == NONE_HERE && tide_link_shapes_refused(watch->shapes, err);
 }
 
 /* ---- the origin ---- */
@@ -382,6 +394,11 @@ ask_there(TideLinkWatch *watch, TideError *err)
 		watch->asked = TABLES;
 		watch->ask_tables = false;
 		return tide_pg_send(link->control, tide_q_rows_tables, 1, destination, NULL, NULL, err);
+	}
+	if (tide_link_shapes_due_there(watch->shapes))
+	{
+		watch->asked = SHAPES;
+		return tide_link_shapes_ask_there(watch->shapes, err);
 	}
 	if (now >= watch->slot_at && link->transport->needs_origin)
 	{
@@ -441,6 +458,9 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 			free(watch->classes);
 			watch->classes = tide_strdup(PQgetvalue(res, 0, 0));
 			break;
+		case SHAPES:
+			tide_link_shapes_heard_there(watch->shapes, res);
+			break;
 		case NONE:
 			break;
 	}
@@ -451,10 +471,14 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 static bool
 is_not_known_there(TideLinkWatch *watch, TideError *err)
 {
-	long long *due = watch->asked == CLASSES ? &watch->classes_at
-					 : watch->asked == LANES ? &watch->lanes_at
-											 : NULL;
+	long long *due = NULL;
 
+	if (watch->asked == CLASSES)
+		due = &watch->classes_at;
+	else if (watch->asked == LANES)
+		due = &watch->lanes_at;
+	else if (watch->asked == SHAPES)
+		due = tide_link_shapes_next(watch->shapes);
 	if (due == NULL || strcmp(err->code, "42883") != 0)
 		return false;
 	tide_error_clear(err);

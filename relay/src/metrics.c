@@ -121,6 +121,8 @@ static const struct
 	 UNIT_PLAIN, OF_ROWS},
 	{"link_held", "1 while a link is held back for more important ones.", TIDE_G_HELD, UNIT_PLAIN,
 	 OF_ROWS},
+	{"link_tables_drifted", "Tables whose shape here does not take all rows of the origin.",
+	 TIDE_G_TABLES_DRIFTED, UNIT_PLAIN, OF_ROWS},
 };
 
 /* Those of tide.pipelines.  All are shown, so that no series comes and goes. */

@@ -69,6 +69,7 @@ typedef enum TideGauge
 	TIDE_G_COPY_TABLES,	   /* that wait for their first copy, or are in it */
 	TIDE_G_CLASSES_DIFFER, /* 1: the origin declares a class differently */
 	TIDE_G_HELD,		   /* 1: waits for more important lanes */
+	TIDE_G_TABLES_DRIFTED, /* that can't take all of the origin's rows as they are */
 	TIDE_N_GAUGES
 } TideGauge;
 

@@ -120,7 +120,8 @@
 
 /* 17 can flush a logical message at once. */
 #if PG_VERSION_NUM >= 170000
-#define tide_log_message(prefix, data, size) LogLogicalMessage((prefix), (data), (size), true, false)
+#define tide_log_message(prefix, data, size) \
+	LogLogicalMessage((prefix), (data), (size), true, false)
 #else
 #define tide_log_message(prefix, data, size) LogLogicalMessage((prefix), (data), (size), true)
 #endif

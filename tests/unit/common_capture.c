@@ -780,12 +780,50 @@ teardown(void **state)
 	return 0;
 }
 
+/* A commit that waits marks its frame, the last one of its transaction, and no other. */
+static void
+awaited(void **state)
+{
+	TideCapture *capture = new_capture();
+
+	(void) state;
+	begin(capture, 1100);
+	pg_message(&message, true, "tide", "Y\0\0\0\1?", 6);
+	take(capture);
+	commit(capture, 1100);
+	assert_false(make(capture, false, false));
+	begin(capture, 1200);
+	pg_awaited(&message);
+	take(capture);
+	commit(capture, 1200);
+	expect(capture, false, TIDE_FRAME_SYNC, 1000, 1208, "B 1200, C 1208");
+	begin(capture, 1300);
+	pg_heartbeat(&message, 1);
+	take(capture);
+	commit(capture, 1300);
+	expect(capture, false, 0, 1208, 1308, "B 1300, H 1, C 1308");
+	begin(capture, 1400);
+	table(capture, TABLE, "t");
+	insert(capture, TABLE, 1);
+	pg_awaited(&message);
+	take(capture);
+	expect(capture, true, OPEN, 1308, 1308, "B 1400, R t, I 1");
+	commit(capture, 1400);
+	begin(capture, 1500);
+	insert(capture, TABLE, 2);
+	commit(capture, 1500);
+	expect(capture, true, CONTINUES | TIDE_FRAME_SYNC, 1308, 1408, "B 1400, C 1408");
+	expect(capture, true, 0, 1408, 1508, "B 1500, R t, I 2, C 1508");
+	tide_capture_free(capture);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_transaction),
 		cmocka_unit_test(begin_has_unix_time),
+		cmocka_unit_test(awaited),
 		cmocka_unit_test(left_out),
 		cmocka_unit_test(positions),
 		cmocka_unit_test(expected_transaction),

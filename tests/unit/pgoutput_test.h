@@ -156,4 +156,11 @@ pg_heartbeat(TideBuf *buf, uint64_t number)
 	pg_message(buf, true, "tide", record, sizeof(record));
 }
 
+/* What a commit that waits for an answer says; see extension/src/durability.c. */
+static inline void
+pg_awaited(TideBuf *buf)
+{
+	pg_message(buf, true, "tide", "Y\0\0\0", 5);
+}
+
 #endif /* PGOUTPUT_TEST_H */

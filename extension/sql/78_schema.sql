@@ -504,9 +504,10 @@ AS 'MODULE_PATHNAME', 'tide_sql_link_retry';
 /* ---- rights ---- */
 
 GRANT EXECUTE ON FUNCTION tide.table_shape(regclass) TO tide_admin;
-GRANT EXECUTE ON FUNCTION tide._schema_drift(int), tide.rows_schema() TO tide_admin, tide_relay, tide_reader;
+GRANT EXECUTE ON FUNCTION tide._schema_drift(int) TO tide_admin, tide_relay, tide_reader;
 GRANT EXECUTE ON FUNCTION
 	tide.rows_shapes(text, text),
+	tide.rows_schema(),
 	tide.relay_link_shapes(text, bigint, jsonb),
 	tide.relay_link_retry(text, bigint, bigint, int)
 	TO tide_relay;

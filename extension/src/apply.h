@@ -482,8 +482,9 @@ extern void
 tide_schema_apply(TideApply *apply, const TideFrameRelation *relation, const TideChange *change);
 
 /*
- * What the origin calls that column now, which it had when the record was made: NULL if nobody knows, "" if
- * it has none any more.  For columns that are not here: changes that waited may name them.
+ * What the origin calls that column now, which it had when the record was made: NULL if
+ * nobody knows, "" if it has none any more.  For columns that are not here: changes that
+ * waited may name them.
  */
 extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const char *column);
 

@@ -2,8 +2,8 @@
  * apply_ddl.c
  *		Statements that tide.ddl() ran in another region, run here.
  *
- * Owns: as whom, whether it may be, what counts as done already.  Does not own: which statements may
- * travel (ddl.c), parking (apply_park.c).
+ * Owns: as whom, whether it may be, what counts as done already.  Does not own: which
+ * statements may travel (ddl.c), parking (apply_park.c).
  *
  * A statement runs at its place in the stream, in the transaction that applies, tagged as come
  * by the link: so it goes no further.  It runs as the role of the same name, in a
@@ -150,7 +150,7 @@ is_done(const Node *statement, int code)
 
 /* ---- running ---- */
 
-/* One statement, in a subtransaction of its own: what fails because it is done is undone, and no error. */
+/* In a subtransaction of its own: what fails because it is done is undone, and no error. */
 static void
 run_one(const TideApply *apply, const char *sql, const Node *statement)
 {

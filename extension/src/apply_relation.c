@@ -257,8 +257,8 @@ find_column(TupleDesc desc, const char *name, int guess)
 }
 
 /*
- * A column that is not here.  The change may be of a shape that the origin has left behind meanwhile:
- * then its value goes where it is now there; NULL: nowhere.
+ * A column that is not here.  The change may be of a shape that the origin has left behind
+ * meanwhile: then its value goes where it is now there; NULL: nowhere.
  */
 static Form_pg_attribute
 find_moved(const TideApply *apply, Relation rel, const char *name)

@@ -493,7 +493,7 @@ make_result(FunctionCallInfo fcinfo, const Retry *retry)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
-/* The link is locked: whoever held the lock may have applied it meanwhile, or given the table's rows keys. */
+/* The link is locked, and the change was looked for again. */
 static Datum
 retry_parked(FunctionCallInfo fcinfo, TideApply *apply, Retry *retry)
 {

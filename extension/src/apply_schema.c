@@ -174,8 +174,8 @@ tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column
 /* ---- comparing ---- */
 
 /*
- * _column_differs(type oid, typmod int, type_schema text, type_name text, local oid, local_typmod int)
- * -> text
+ * _column_differs(type oid, typmod int, type_schema text, type_name text, local oid,
+ * local_typmod int) -> text
  */
 Datum
 tide_sql_column_differs(PG_FUNCTION_ARGS)

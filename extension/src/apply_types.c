@@ -85,7 +85,7 @@ family_of(Oid type)
 	return type == VARCHAROID || type == BPCHAROID ? TEXTOID : type;
 }
 
-/* Larger numbers, the smaller ones of which lose nothing: who changes his type first may be here. */
+/* The smaller number loses nothing in the larger one: so types may be changed here first. */
 static const struct
 {
 	Oid remote;
@@ -479,7 +479,7 @@ read_widened(const TideMapColumn *column, const TideValue *value)
 	return column->type == INT8OID ? Int64GetDatum(number) : Int32GetDatum((int32) number);
 }
 
-/* A value of the type that the column had at the origin: by its text, as ALTER TABLE would have made it. */
+/* A value of the type that the column had at the origin: by its text. */
 static Datum
 read_former(TideMapColumn *column, const TideValue *value)
 {

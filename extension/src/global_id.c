@@ -1,18 +1,19 @@
 /*
  * global_id.c
- *		tide.global_id(): numbers that no two regions, servers' sessions or points in time give twice.
+ *		tide.global_id(): numbers that no two regions, sessions or points in time give.
  *
- * Owns: giving them out.  Does not own: their layout as SQL reads it, node numbers (73_global_id.sql).
+ * Owns: giving them out.  Does not own: reading them in SQL, node numbers (73_global_id.sql).
  *
- * A number is a tick (milliseconds since 2020, and 12 bits that count within each) with the region's
- * node in between.  A session takes ticks in blocks: under a lock it moves the sequence
+ * A number is a tick (milliseconds since 2020, and 12 bits that count within each) with the
+ * region's node in between.  A session takes ticks in blocks: under a lock it moves the sequence
  * tide.global_id_seq to the end of the block, which begins at the clock, or where the last block
  * ended if that is later.  So blocks never overlap, whatever the clock does; if it
- * goes back, or more ids are wanted than a millisecond has, ticks run ahead of it until it has caught
- * up.  The sequence's WAL comes before the commit of whatever uses an id of the block, so after a
+ * goes back, or more ids are wanted than a millisecond has, ticks run ahead of it until it has
+ * caught up.  The sequence's WAL comes before the commit of whatever uses an id of the block, so after a
  * crash no block is given out again of which anything was kept.
  *
- * What is left of a block is thrown away when it is older than KEEP_MS: ids stay in order of time, about.
+ * What is left of a block that is older than KEEP_MS is thrown away: ids stay in order of
+ * time, about.
  */
 #include "postgres.h"
 

@@ -1,12 +1,12 @@
 /*
  * link_shapes.c
- *		A link's eye on shapes: those of the origin's tables, and changes that waited for one to fit.
+ *		A link's eye on shapes: the origin's, and changes that waited for one to fit.
  *
  * Owns: what is asked of either side about shapes, saying what is new in the log, when waiting
  * changes are tried again.  Does not own: the connections and whose turn it is
  * (link_watch.c), comparing and trying (tide.relay_link_shapes, tide.relay_link_retry).
  *
- * Trying again goes in pieces: while one is applied the stream waits, for they share the link's lock.
+ * Trying again goes in pieces: while one is applied the stream waits, as they share a lock.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -50,36 +50,40 @@ WHERE enabled AND lag IS NOT NULL;
 
 -- What the database knows better than the relay: numbers by class, and of the WAL kept here.
 -- name: gauges
-WITH lag AS MATERIALIZED (SELECT * FROM tide.lag),
-     slo AS MATERIALIZED (SELECT * FROM tide.slo),
-     slots AS MATERIALIZED (SELECT * FROM tide.slots)
-SELECT 'class_lag_seconds', l.region, l.class, NULL, l.seconds FROM lag l WHERE l.seconds IS NOT NULL
-UNION ALL SELECT 'class_held', l.region, l.class, NULL, l.paused::int FROM lag l
-UNION ALL SELECT 'class_objective_seconds', NULL, s.class, NULL, extract(epoch FROM s.objective)
-    FROM slo s
-UNION ALL SELECT 'class_slo_met_share', NULL, s.class, NULL, s.met_share
-    FROM slo s WHERE s.met_share IS NOT NULL
-UNION ALL SELECT m.family, d.peer, d.class, NULL, m.value
-    FROM tide.durability d, LATERAL (VALUES
-        ('sync_waits_total', d.waits::numeric), ('sync_waits_ended_total', d.ended),
-        ('sync_wait_seconds_total', extract(epoch FROM d.waited)::numeric(20, 6)),
-        ('sync_waiting', d.waiting), ('sync_peer_listed', d.listed::int),
-        ('sync_peer_connected', d.connected::int)) m (family, value)
-UNION ALL SELECT 'wal_retained_bytes', s.region, NULL, s.slot, s.retained_bytes
-    FROM slots s WHERE s.retained_bytes IS NOT NULL
-UNION ALL SELECT 'wal_seconds_to_full', s.region, NULL, s.slot, extract(epoch FROM s.time_to_full)
-    FROM slots s WHERE s.time_to_full IS NOT NULL
-UNION ALL SELECT 'wal_slot_lost', s.region, NULL, s.slot, (s.wal_status = 'lost')::int
-    FROM slots s WHERE s.wal_status IS NOT NULL
-UNION ALL (SELECT 'wal_free_bytes', NULL, NULL, NULL, s.free_bytes
-           FROM slots s WHERE s.free_bytes IS NOT NULL LIMIT 1)
-UNION ALL SELECT 'oldest_transaction_seconds', NULL, NULL, NULL, coalesce(pg_catalog.max(
-        extract(epoch FROM t.age)), 0)
-    FROM tide.rows_transactions('1 second') t;
+SELECT * FROM (
+    WITH lag AS MATERIALIZED (SELECT * FROM tide.lag),
+         slo AS MATERIALIZED (SELECT * FROM tide.slo),
+         slots AS MATERIALIZED (SELECT * FROM tide.slots)
+    SELECT 'class_lag_seconds', l.region, l.class, NULL, l.seconds
+        FROM lag l WHERE l.seconds IS NOT NULL
+    UNION ALL SELECT 'class_held', l.region, l.class, NULL, l.paused::int FROM lag l
+    UNION ALL SELECT 'class_objective_seconds', NULL, s.class, NULL, extract(epoch FROM s.objective)
+        FROM slo s
+    UNION ALL SELECT 'class_slo_met_share', NULL, s.class, NULL, s.met_share
+        FROM slo s WHERE s.met_share IS NOT NULL
+    UNION ALL SELECT m.family, d.peer, d.class, NULL, m.value
+        FROM tide.durability d, LATERAL (VALUES
+            ('sync_waits_total', d.waits::numeric), ('sync_waits_ended_total', d.ended),
+            ('sync_wait_seconds_total', extract(epoch FROM d.waited)::numeric(20, 6)),
+            ('sync_waiting', d.waiting), ('sync_peer_listed', d.listed::int),
+            ('sync_peer_connected', d.connected::int)) m (family, value)
+    UNION ALL SELECT 'wal_retained_bytes', s.region, NULL, s.slot, s.retained_bytes
+        FROM slots s WHERE s.retained_bytes IS NOT NULL
+    UNION ALL SELECT 'wal_seconds_to_full', s.region, NULL, s.slot,
+            extract(epoch FROM s.time_to_full)
+        FROM slots s WHERE s.time_to_full IS NOT NULL
+    UNION ALL SELECT 'wal_slot_lost', s.region, NULL, s.slot, (s.wal_status = 'lost')::int
+        FROM slots s WHERE s.wal_status IS NOT NULL
+    UNION ALL (SELECT 'wal_free_bytes', NULL, NULL, NULL, s.free_bytes
+               FROM slots s WHERE s.free_bytes IS NOT NULL LIMIT 1)
+    UNION ALL SELECT 'oldest_transaction_seconds', NULL, NULL, NULL, coalesce(pg_catalog.max(
+            extract(epoch FROM t.age)), 0)
+        FROM tide.rows_transactions('1 second') t) AS g (family, region, class, slot, value);
 
 -- name: doctor_slots
 SELECT s.slot, s.region, pg_catalog.round(extract(epoch FROM s.time_to_full)),
-       least(s.free_bytes, s.safe_bytes), s.bytes_per_second, s.free_bytes <= coalesce(s.safe_bytes, s.free_bytes)
+       least(s.free_bytes, s.safe_bytes), s.bytes_per_second,
+       s.free_bytes <= coalesce(s.safe_bytes, s.free_bytes)
 FROM tide.slots s WHERE s.time_to_full < interval '1 day' ORDER BY s.time_to_full;
 
 -- name: doctor_transactions

@@ -185,7 +185,7 @@ BEGIN
 	DELETE FROM tide.replicated_table t WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = t.relid);
 	GET DIAGNOSTICS gone = ROW_COUNT;
 	PERFORM tide._link_tables_clean();
-	PERFORM tide._shape_note(t.relid) FROM tide.replicated_table t;	/* changed while event triggers were off */
+	PERFORM tide._shape_note(t.relid, false) FROM tide.replicated_table t;	/* changed while event triggers were off */
 	DELETE FROM tide.schema_log g WHERE g.at < clock_timestamp() - interval '7 days';
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();

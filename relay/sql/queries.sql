@@ -124,7 +124,7 @@ SELECT pg_catalog.jsonb_build_object(
                              'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
                              'rows', l.changes, 'progress', c.progress,
                              'drift', (SELECT pg_catalog.string_agg(
-                                           pg_catalog.format('%s: %s', d."table", d.difference), '; ')
+                                           pg_catalog.format('%s: %s', d."table", d.difference), ', ')
                                        FROM tide.schema_drift d
                                        WHERE d.region = l.region AND d.blocking))
                          ORDER BY l.region), '[]')

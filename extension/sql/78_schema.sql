@@ -110,13 +110,19 @@ AS $$
 $$;
 
 /* Has the table another shape than we know?  Then it gets a new version, and others are told. */
-CREATE FUNCTION tide._shape_note(tbl oid) RETURNS void
+CREATE FUNCTION tide._shape_note(tbl oid, wait boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	seen tide.table_version;
 BEGIN
+	/* What is looked at must not be older than what another transaction is about to say. */
+	IF wait THEN
+		PERFORM pg_advisory_xact_lock(1953064040, tbl::int);
+	ELSIF NOT pg_try_advisory_xact_lock(1953064040, tbl::int) THEN
+		RETURN;
+	END IF;
 	SELECT n.nspname, c.relname, c.oid, 1, tide._fingerprint(s.shape), s.shape, clock_timestamp() INTO seen
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL tide._shape(c.oid) s (shape)
 		WHERE c.oid = tbl;
@@ -186,7 +192,7 @@ BEGIN
 		RAISE EXCEPTION 'table % is not replicated', coalesce(tbl::text, 'NULL')
 			USING ERRCODE = 'undefined_object', HINT = 'tide.tables shows what is. tide.table_add() adds a table.';
 	END IF;
-	PERFORM tide._shape_note(tbl);
+	PERFORM tide._shape_note(tbl, false);
 	RETURN QUERY
 		SELECT v.version, v.fingerprint,
 			(SELECT array_agg(c ->> 'name' ORDER BY (c ->> 'num')::int) FROM jsonb_array_elements(v.shape -> 'columns') c),

@@ -220,7 +220,7 @@ BEGIN
 	PERFORM tide._link_tables_clean();
 	DELETE FROM tide.residency_rule r WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = r.relid);
 	DELETE FROM tide.residency_due d WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = d.relid);
-	PERFORM tide._shape_note(t.relid) FROM tide.replicated_table t;	/* changed while event triggers were off */
+	PERFORM tide._shape_note(t.relid, false) FROM tide.replicated_table t;	/* changed while event triggers were off */
 	DELETE FROM tide.schema_log g WHERE g.at < clock_timestamp() - interval '7 days';
 	PERFORM tide._link_origins_drop();
 	PERFORM tide._publisher_unmake();

@@ -263,7 +263,8 @@ find_column(TupleDesc desc, const char *name, int guess)
 static Form_pg_attribute
 find_moved(const TideApply *apply, Relation rel, const char *name)
 {
-	char *now = tide_schema_column_now(apply, rel, name);
+	/* Only when it has waited: by then what is known of the origin is what it says now. */
+	char *now = apply->parked_id == 0 ? NULL : tide_schema_column_now(apply, rel, name);
 	Form_pg_attribute attr = NULL;
 
 	if (now != NULL && now[0] == '\0')
@@ -288,7 +289,7 @@ map_column(const TideApply *apply, TideMap *map, Relation rel, const TideColumn 
 	if (attr == NULL || attr->attgenerated != '\0')
 		return; /* gone, or computed here */
 	why = tide_type_differs(remote, attr->atttypid, attr->atttypmod);
-	if (why != NULL && tide_type_converts(remote, attr->atttypid) &&
+	if (why != NULL && apply->parked_id != 0 && tide_type_converts(remote, attr->atttypid) &&
 		tide_schema_column_fits(apply, rel, NameStr(attr->attname), attr->atttypid,
 								attr->atttypmod))
 		column->former = remote->type;

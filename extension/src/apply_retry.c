@@ -582,6 +582,7 @@ tide_sql_parked_fits(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	apply.link = tide_link_own_by_id(retry->link_id);
 	apply.rights_of = get_role_oid("tide_relay", false);
+	apply.parked_id = retry->id;
 	retry->last_id = retry->id - 1;
 	retry->max = 1;
 	fits = read_batch(retry, apply.context) && retry->batch[0].id == retry->id &&

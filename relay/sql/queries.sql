@@ -177,7 +177,7 @@ SELECT pg_catalog.jsonb_build_object(
                              'lag_seconds', pg_catalog.round(extract(epoch FROM l.lag), 3),
                              'rows', l.changes, 'progress', c.progress,
                              'drift', (SELECT pg_catalog.string_agg(
-                                           pg_catalog.format('%s: %s', d."table", d.difference), '; ')
+                                           pg_catalog.format('%s: %s', d."table", d.difference), ', ')
                                        FROM tide.schema_drift d
                                        WHERE d.region = l.region AND d.blocking))
                          ORDER BY l.region), '[]')
@@ -403,6 +403,7 @@ SELECT tide.rows_schema()::text;
 -- The three that compare with what another region says: $1 is its name, $2 its answer.  Two
 -- sequences meet if what lies between their starts is a multiple of what their steps have in common.
 -- name: doctor_sequences
+SELECT q.* FROM (
 WITH regions AS (
     SELECT r.here, x.*
     FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
@@ -415,9 +416,10 @@ SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h.sequence,
 FROM regions h JOIN regions t USING (schema, "table", "column")
 WHERE h.here AND NOT t.here AND h.min <= t.max AND t.min <= h.max
     AND (h.start - t.start) % pg_catalog.gcd(h.increment, t.increment) = 0
-ORDER BY 1, 2;
+ORDER BY 1, 2) q;
 
 -- name: doctor_collations
+SELECT q.* FROM (
 WITH regions AS (
     SELECT r.here, x.*
     FROM (VALUES (true, tide.rows_schema()), (false, $2::jsonb)) r (here, facts)
@@ -426,7 +428,7 @@ WITH regions AS (
 SELECT pg_catalog.format('%I.%I', h.schema, h."table"), h."column", h."collation", t."collation", $1::text
 FROM regions h JOIN regions t USING (schema, "table", "column")
 WHERE h.here AND NOT t.here AND h."collation" <> t."collation"
-ORDER BY 1, 2;
+ORDER BY 1, 2) q;
 
 -- name: doctor_nodes
 SELECT $1::text, $2::jsonb ->> 'node' WHERE $2::jsonb -> 'node' = tide.rows_schema() -> 'node';

@@ -86,7 +86,7 @@ static void
 report_sequence(TideDoctor *d, const char *id, const PGresult *res, int row)
 {
 	tide_doctor_report(
-		d, TIDE_DOCTOR_WARN, id, PQgetvalue(res, row, 0),
+		d, TIDE_DOCTOR_NOTE, id, PQgetvalue(res, row, 0),
 		tide_doctor_printf(d,
 						   "column \"%s\" has its values from sequence %s (%s) here, and from %s "
 						   "(%s) in region \"%s\": both will give the same ones",

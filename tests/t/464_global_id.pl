@@ -107,10 +107,10 @@ sub said
 }
 
 my $found = said('us');
-like($found, qr/^warn schema\.sequences public\.counted: column "id" has its values from sequence public\.counted_id_seq \(from 1 by 1\) here, and from public\.counted_id_seq \(from 1 by 1\) in region "eu-west": both will give the same ones$/m,
+like($found, qr/^note schema\.sequences public\.counted: column "id" has its values from sequence public\.counted_id_seq \(from 1 by 1\) here, and from public\.counted_id_seq \(from 1 by 1\) in region "eu-west": both will give the same ones$/m,
 	'identity columns in two regions');
-like($found, qr/^warn schema\.sequences public\.counted: column "n"/m, '... and serial ones');
-like($found, qr/^warn schema\.sequences public\.apart: column "id"/m, '... each');
+like($found, qr/^note schema\.sequences public\.counted: column "n"/m, '... and serial ones');
+like($found, qr/^note schema\.sequences public\.apart: column "id"/m, '... each');
 unlike($found, qr/public\.taken/, '... but not those of tide.global_id()');
 $mesh->sql('us', 'ALTER SEQUENCE apart_id_seq INCREMENT BY 2 START WITH 1 RESTART WITH 1');
 $mesh->sql('eu', 'ALTER SEQUENCE apart_id_seq INCREMENT BY 2 START WITH 2 RESTART WITH 2');

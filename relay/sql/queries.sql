@@ -318,7 +318,7 @@ SELECT pg_catalog.jsonb_build_object(
                   AND (s.slot_name LIKE 'tide\_link\_%' OR s.slot_name LIKE 'tide\_rows\_%')),
     'tables', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                           'name', t.relid::text, 'schema', n.nspname, 'table', c.relname,
-                          'class', k.name, 'scope', k.scope,
+                          'class', k.name, 'scope', k.scope, 'lane', tide._class_lane(k),
                           'options', t.options, 'insert_only', t.insert_only,
                           'replica_identity', c.relreplident,
                           'row_security', pg_catalog.row_security_active(c.oid),

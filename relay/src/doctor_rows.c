@@ -19,8 +19,6 @@
 /* Of max_slot_wal_keep_size: more than that, and a slot that stands still is soon lost. */
 #define MAX_RETAINED_PERCENT 50
 
-#define MAIN_PRIORITY 50 /* classes below travel by the low lane: tide._class_lane() */
-
 bool
 tide_doctor_same(const char *a, const char *b)
 {
@@ -295,7 +293,7 @@ check_published(TideDoctor *d, const char *id, const json_t *table)
 	static const char *const publications[] = {"tide_global", "tide_global_insert", "tide_low",
 											   "tide_low_insert"};
 	const char *name = tide_json_text(table, "name");
-	bool low = tide_json_int(table, "priority") < MAIN_PRIORITY;
+	bool low = tide_doctor_same(tide_json_text(table, "lane"), "low");
 	const char *wanted = publications[2 * low + tide_json_bool(table, "insert_only")];
 
 	for (size_t i = 0; i < N_ELEMENTS(publications); i++)

@@ -57,8 +57,8 @@ static const TideOption options[] = {
 		"when changes were lost: auto copies the rows again, manual waits for tide.link_resync()"},
 	{NULL, LINK, "ddl", TIDE_OPT_BOOL, false, 0, 0, "true",
 		"run the statements that tide.ddl() ran there; false: they are parked"},
-	{NULL, LINK, "ddl_superuser", TIDE_OPT_BOOL, false, 0, 0, "false",
-		"... also those of a role that is a superuser here"},
+	{NULL, LINK, "ddl_superuser", TIDE_OPT_BOOL, false, 0, 0, NULL,
+		"... also those of a role that is a superuser here; default: true if it was a superuser who called tide.link_add()"},
 	{NULL, LINK, "paused", TIDE_OPT_BOOL, false, 0, 0, "false",
 		"do not start yet; tide.link_resume() does"},
 

@@ -63,6 +63,7 @@ CREATE TABLE tide.link
 	copy		boolean NOT NULL DEFAULT true,
 	options		jsonb NOT NULL DEFAULT '{}',
 	slot		name NOT NULL,						-- at the other region; direct transport only
+	by_superuser boolean NOT NULL DEFAULT false,	-- who said the options was one
 	removing	boolean NOT NULL DEFAULT false,		-- until the relay has dropped the slot
 	phase		text NOT NULL DEFAULT 'new' CHECK (phase IN ('new', 'copying', 'streaming')),
 	resyncs		int NOT NULL DEFAULT 0,				-- how often rows had to be copied again

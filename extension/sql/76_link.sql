@@ -97,6 +97,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	here text := tide._own_region();
+	superuser boolean := (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user);
 	known tide.region;
 	link tide.link;
 	transport text;
@@ -112,7 +113,8 @@ BEGIN
 	END IF;
 	PERFORM tide._check_config('link', options);
 	transport := coalesce(options ->> 'transport', 'direct');
-	INSERT INTO tide.link (region, transport, slot) VALUES (known.name, transport, tide._link_slot(here, known.name))
+	INSERT INTO tide.link (region, transport, slot, by_superuser)
+		VALUES (known.name, transport, tide._link_slot(here, known.name), superuser)
 		ON CONFLICT DO NOTHING;
 	SELECT l.* INTO STRICT link FROM tide.link l WHERE l.region = known.name AND l.lane = 'main' FOR UPDATE;
 	IF link.transport <> transport THEN
@@ -123,6 +125,7 @@ BEGIN
 	END IF;
 	UPDATE tide.link l SET
 		options = link_add.options - '{transport,copy,paused}'::text[],
+		by_superuser = superuser,
 		copy = coalesce((link_add.options ->> 'copy')::boolean, true),
 		removing = false
 		WHERE l.id = link.id

@@ -30,7 +30,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT body ->> 'role', body ->> 'path', body ->> 'sql',
-		coalesce((l.options ->> 'ddl')::boolean, true), coalesce((l.options ->> 'ddl_superuser')::boolean, false)
+		coalesce((l.options ->> 'ddl')::boolean, true), coalesce((l.options ->> 'ddl_superuser')::boolean, l.by_superuser)
 	FROM tide.link l WHERE l.id = _ddl_read.link_id
 $$;
 

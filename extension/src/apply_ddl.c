@@ -100,7 +100,7 @@ role_for(const TideApply *apply, const Statement *statement)
 			   "A statement runs as the role of the same name.");
 	if (superuser_arg(role) && !statement->superuser)
 		refuse(psprintf("role \"%s\" is a superuser here", statement->role),
-			   "The link's option \"ddl_superuser\" is not true.");
+			   "The link was not made by a superuser, or its option \"ddl_superuser\" is false.");
 	if (!has_privs_of_role(role, get_role_oid("tide_admin", false)))
 		refuse(psprintf("role \"%s\" is not a member of tide_admin here", statement->role),
 			   "Only such roles' statements are run.");

@@ -30,7 +30,7 @@ for my $way ($mesh->ways)
 	my ($to, $from) = @$way;
 	my $direct = $to ne 'ap' && $from ne 'ap';
 	local $mesh->{transport} = $direct ? 'direct' : 'nats';
-	$mesh->link($to, $from);
+	$mesh->link($to, $from, ddl_superuser => JSON::PP::false());
 }
 $mesh->start_relays;
 ok(defined $mesh->wait_copied(@$_), "$_->[0] has a copy of $_->[1]") for $mesh->ways;
@@ -161,7 +161,7 @@ sub parked_ddl
 }
 ddl('us', q{SELECT tide.ddl('CREATE TABLE public.strange (id int)')}, qq{"$super"});
 ok(defined $mesh->wait_value($_, qq{SELECT count(*) FROM tide.pending_changes WHERE op = 'ddl' AND code = '42501'
-	AND reason LIKE 'role "$super" is a superuser here (The link''s option "ddl_superuser" is not true.); it says: %CREATE TABLE public.strange%'}, 1, 20),
+	AND reason LIKE 'role "$super" is a superuser here (The link was not made by a superuser, or its option "ddl_superuser" is false.); it says: %CREATE TABLE public.strange%'}, 1, 20),
 	"a superuser's statement waits in $_, with its reason")
   for qw(eu ap);
 $mesh->sql('us', 'INSERT INTO fine VALUES (2)');

@@ -13,6 +13,7 @@ CREATE EXTENSION pg_tide;
 \set lib :dir '/lib/frames.sql'
 \i :lib
 SELECT f.link();
+SELECT tide.link_add('us', '{"copy": false, "ddl_superuser": false}');
 CREATE ROLE regress_rows_ddl IN ROLE tide_admin;
 CREATE ROLE regress_rows_ddl_nobody;
 CREATE ROLE regress_rows_ddl_super SUPERUSER;
@@ -98,7 +99,7 @@ SELECT tide.link_add('us', '{"copy": false, "ddl": false}');
 SELECT f.send(f.ddl('CREATE TABLE unwanted (id int)'));
 SELECT * FROM parked;
 SELECT code FROM tide.pending_retry((SELECT id FROM tide.parked_change));
-SELECT tide.link_add('us', '{"copy": false, "ddl_superuser": true}');
+SELECT tide.link_add('us', '{"copy": false}');
 SELECT * FROM tide.pending_retry((SELECT id FROM tide.parked_change));
 SELECT f.send(f.ddl('CREATE TABLE of_super (id int)', role => 'regress_rows_ddl_super'));
 SELECT tablename, tableowner FROM pg_tables WHERE tablename IN ('unwanted', 'of_super') ORDER BY 1;

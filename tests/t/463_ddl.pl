@@ -52,7 +52,9 @@ sub same_columns
 {
 	my ($name, $table, $wanted) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is_deeply({ map { $_ => columns($_, $table) } $mesh->sides }, { map { $_ => $wanted } $mesh->sides }, $name);
+	my ($seen, %wanted) = (undef, map { $_ => $wanted } $mesh->sides);
+	wait_until(sub { $seen = { map { $_ => columns($_, $table) } $mesh->sides }; !grep { $_ ne $wanted } values %$seen }, 20, "columns of $table");
+	is_deeply($seen, \%wanted, $name);
 	return;
 }
 

@@ -1,6 +1,7 @@
 # Bench::Scope
-#		What it costs an application that its rows are written in one region only: pgbench's TPC-B with tables
-#		of the scopes global (stamps, nothing asked), home (each row's column is looked at) and primary, in the region that writes.
+#		What declarations cost an application: pgbench's TPC-B with tables of the scopes global (stamps, nothing
+#		asked), home (each row's column is looked at) and primary, in the region that writes; and of global with a row
+#		filter or a column list for another region (an index more, which is the replica identity).
 package Bench::Scope;
 
 use strict;
@@ -9,8 +10,13 @@ use warnings;
 use Bench::Stamp;
 use Bench::Util qw(one median interleave say_progress);
 
-my @SCOPES = qw(global home primary);
-my %OPTIONS = (global => '{"scope": "global"}', home => '{"scope": "home"}', primary => '{"scope": "primary", "primary": "us-east"}');
+my @SCOPES = qw(global home primary rows columns);
+my %OPTIONS = (
+	global  => '{"scope": "global"}',
+	home    => '{"scope": "home"}',
+	primary => '{"scope": "primary", "primary": "us-east"}',
+	rows    => '{"scope": "global", "residency": {"column": "home"}}',
+	columns => '{"scope": "global", "residency": {"regions": {"*": {"without": ["filler"]}}}}');
 
 # The same columns in each, so that rows are as wide.
 sub prepare
@@ -21,12 +27,12 @@ sub prepare
 	one($pair->{us}, 'CREATE EXTENSION pg_tide', $db);
 	$pair->pgbench('us', $db, '-q', '-i', '-s', $scale);
 	one($pair->{us}, sprintf(<<~'END', $OPTIONS{$scope}), $db);
-		SELECT tide.region_init('us-east');
+		SELECT tide.region_init('us-east'), tide.region_add('eu-west', 'host=nowhere');
 		SELECT tide.class_create('c', '%s');
-		ALTER TABLE pgbench_accounts ADD COLUMN home text DEFAULT 'us-east';
-		ALTER TABLE pgbench_branches ADD COLUMN home text DEFAULT 'us-east';
-		ALTER TABLE pgbench_tellers ADD COLUMN home text DEFAULT 'us-east';
-		ALTER TABLE pgbench_history ADD COLUMN home text DEFAULT 'us-east';
+		ALTER TABLE pgbench_accounts ADD COLUMN home text NOT NULL DEFAULT 'us-east';
+		ALTER TABLE pgbench_branches ADD COLUMN home text NOT NULL DEFAULT 'us-east';
+		ALTER TABLE pgbench_tellers ADD COLUMN home text NOT NULL DEFAULT 'us-east';
+		ALTER TABLE pgbench_history ADD COLUMN home text NOT NULL DEFAULT 'us-east';
 		SELECT tide.table_add('pgbench_accounts', 'c'), tide.table_add('pgbench_branches', 'c'), tide.table_add('pgbench_tellers', 'c'),
 			tide.table_add('pgbench_history', 'c', '{"insert_only": true}');
 		VACUUM ANALYZE;

@@ -264,7 +264,7 @@ sub test_ended
 	like($doctor->{money}, qr/warn: 4 wait\(s\) for region "eu-west" ended without its answer/, '... and what it meant');
 	my $relay = $mesh->relay('us');
 	ok(defined wait_until(sub { ($relay->metric('pg_tide_sync_peer_connected', qr/class="money"/) // 1) == 0 }, 30, 'the metric'), '... and the metrics');
-	ok(defined wait_until(sub { $relay->metric('pg_tide_sync_waits_ended_total', qr/class="money",peer="eu-west"/) == 4 }, 30, 'the count'), '... which count what ended');
+	ok(defined wait_until(sub { $relay->metric('pg_tide_sync_waits_ended_total', qr/peer="eu-west",class="money"/) == 4 }, 30, 'the count'), '... which count what ended');
 	is($relay->metric('pg_tide_sync_waits_total', qr/class="mutual"/), 402, '... and what waited');
 	$session = session('us', 'INSERT INTO ring VALUES (5006, 1)');
 	is($session->wait_end(20), 0, 'a commit waits for its time only');

@@ -109,7 +109,7 @@ sub foreign
 	return $sum;
 }
 
-# kills: how many; sides, transport: as for PgTide::Mesh; limit: seconds it may take (400).
+# kills: how many; sides, transport: as for PgTide::Mesh; limit: seconds it may take (600).
 sub run
 {
 	my (%args) = @_;
@@ -128,7 +128,7 @@ sub run
 
 	my (%killed, %flowed);
 	my %before = map { $_ => foreign($load, $_) } $mesh->sides;
-	my $until = time + ($args{limit} // 400);
+	my $until = time + ($args{limit} // 600);
 	my $kills = 0;
 	while ($kills < $args{kills} && time < $until)
 	{

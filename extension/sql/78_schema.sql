@@ -377,16 +377,20 @@ RETURNS TABLE (link_id int, region text, schema_name name, table_name name, vers
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT l.id, l.region, s.schema_name, s.table_name, s.version, d.difference, d.blocking, s.seen_at
-	FROM tide.link l
-		CROSS JOIN LATERAL tide._link_shapes(l.id) s
-		JOIN tide.table_version v ON v.schema_name = s.schema_name AND v.table_name = s.table_name
-			AND v.fingerprint <> s.fingerprint
-		JOIN tide.replicated_table t ON t.relid = v.relid
-		JOIN tide.class c ON c.name = t.class AND c.scope <> 'regional'
-		LEFT JOIN tide.link_table k ON k.link_id = l.id AND k.schema_name = s.schema_name AND k.table_name = s.table_name
-		CROSS JOIN LATERAL tide._shape_differences(v.relid, v.shape, s.shape) d
-	WHERE coalesce(l.id = only_link, true) AND coalesce(k.origin_lane, 'main') = ANY (tide._lanes_of(l))
+	/* Apart, as what follows would have shapes compared again and again. */
+	WITH found AS MATERIALIZED (
+		SELECT l.id AS link_id, l.region, s.schema_name, s.table_name, s.version, d.difference, d.blocking, s.seen_at
+		FROM tide.link l
+			CROSS JOIN LATERAL tide._link_shapes(l.id) s
+			JOIN tide.table_version v ON v.schema_name = s.schema_name AND v.table_name = s.table_name
+				AND v.fingerprint <> s.fingerprint
+			JOIN tide.replicated_table t ON t.relid = v.relid
+			JOIN tide.class c ON c.name = t.class AND c.scope <> 'regional'
+			CROSS JOIN LATERAL tide._shape_differences(v.relid, v.shape, s.shape) d
+		WHERE coalesce(l.id = only_link, true))
+	SELECT f.* FROM found f JOIN tide.link l ON l.id = f.link_id
+		LEFT JOIN tide.link_table k ON k.link_id = l.id AND k.schema_name = f.schema_name AND k.table_name = f.table_name
+	WHERE coalesce(k.origin_lane, 'main') = ANY (tide._lanes_of(l))
 $$;
 
 CREATE VIEW tide.schema_drift AS

@@ -256,14 +256,15 @@ AS $$
 				JOIN pg_class c ON c.oid = t.relid
 				JOIN pg_namespace n ON n.oid = c.relnamespace
 				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-				JOIN pg_sequence q ON q.seqrelid IN (
+				CROSS JOIN LATERAL (
 					SELECT d.objid FROM pg_depend d
 					WHERE d.classid = 'pg_class'::regclass AND d.deptype = 'i' AND d.refclassid = 'pg_class'::regclass
 						AND d.refobjid = c.oid AND d.refobjsubid = a.attnum
-					UNION ALL
+					UNION
 					SELECT d.refobjid FROM pg_attrdef f
 						JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
-					WHERE f.adrelid = c.oid AND f.adnum = a.attnum)),
+					WHERE f.adrelid = c.oid AND f.adnum = a.attnum) s (sequence)
+				JOIN pg_sequence q ON q.seqrelid = s.sequence),
 		'collations', (SELECT coalesce(jsonb_agg(jsonb_build_object(
 				'schema', n.nspname, 'table', c.relname, 'column', a.attname, 'collation',
 				CASE WHEN l.collprovider = 'd' THEN format('%s version %s', b.datcollate, coalesce(b.datcollversion, 'none'))
@@ -273,7 +274,8 @@ AS $$
 				JOIN tide.class k ON k.name = t.class AND k.scope <> 'regional'
 				JOIN pg_class c ON c.oid = t.relid
 				JOIN pg_namespace n ON n.oid = c.relnamespace
-				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (tide._table_key(c.oid))
+				CROSS JOIN LATERAL unnest(tide._table_key(t.relid)) key (name)
+				JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = key.name
 				JOIN pg_collation l ON l.oid = a.attcollation
 				JOIN pg_database b ON b.datname = current_database()))
 $$;

@@ -55,13 +55,22 @@ sub start_again
 	return;
 }
 
+# As psql() does it.  One that loses its server before it has read the query makes IPC::Run die of a broken pipe.
+sub ask
+{
+	my ($node, $query) = @_;
+	my @answer = eval { $node->psql('postgres', $query) };
+	die $@ if $@ && $@ !~ /Broken pipe/;
+	return @answer ? @answer : (2, '');
+}
+
 # One process of the relay's in the server; the server restarts itself.
 sub kill_backend
 {
 	my ($mesh, $side) = @_;
 	my $node = $mesh->node($side);
 	my $CHECKPOINTER = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'};
-	my ($status, $pids) = $node->psql('postgres', <<~"END");
+	my ($status, $pids) = ask($node, <<~"END");
 		SELECT pid, ($CHECKPOINTER) FROM pg_stat_activity WHERE usename = 'relay' ORDER BY random() LIMIT 1
 		END
 	my ($pid, $before) = split /\|/, $pids // '';
@@ -69,7 +78,7 @@ sub kill_backend
 	# It answers for a moment still; then all processes are new ones.
 	wait_until(
 		sub {
-			my ($down, $now) = $node->psql('postgres', $CHECKPOINTER);
+			my ($down, $now) = ask($node, $CHECKPOINTER);
 			return $down == 0 && $now && $now != $before;
 		},
 		30,

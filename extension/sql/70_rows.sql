@@ -118,6 +118,7 @@ CREATE TABLE tide.link_table
 	published_since pg_lsn,							-- the same
 	lane_since	pg_lsn,								-- the same
 	valid_from	pg_lsn,								-- a copy of before that has missed changes
+	wish		int NOT NULL DEFAULT 0,				-- grows when what is to be copied changes; see copy_end()
 	PRIMARY KEY (link_id, schema_name, table_name)
 );
 

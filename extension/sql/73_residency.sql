@@ -481,14 +481,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF tide._residency_looser(old, new) THEN
-		/* A copy that is under way would say that it is done; it goes first. */
-		EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
-		UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL
-			FROM tide.link l, pg_class c, pg_namespace n
-			WHERE l.id = t.link_id AND l.copy AND l.transport = 'direct' AND t.state <> 'wanted'
-				AND c.oid = tbl AND n.oid = c.relnamespace AND t.schema_name = n.nspname AND t.table_name = c.relname;
-	END IF;
+	/* A copy that is under way brings what was allowed when it began: it is not the one that is wanted now. */
+	UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL, wish = t.wish + 1
+		FROM tide.link l, pg_class c, pg_namespace n
+		WHERE l.id = t.link_id AND l.copy AND l.transport = 'direct' AND (t.state <> 'copied' OR tide._residency_looser(old, new))
+			AND c.oid = tbl AND n.oid = c.relnamespace AND t.schema_name = n.nspname AND t.table_name = c.relname;
 	IF new.filter IS DISTINCT FROM 'true' OR new.columns IS NOT NULL THEN
 		PERFORM tide._residency_note_due(tbl);
 	ELSE

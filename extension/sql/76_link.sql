@@ -386,7 +386,7 @@ $$;
  * that the relay reads, comma-separated, which for a moment are not those that it should.
  */
 CREATE FUNCTION tide.relay_link_tables(pipeline text, epoch bigint, published jsonb DEFAULT NULL, lanes text DEFAULT NULL)
-RETURNS TABLE (schema_name text, table_name text, state text, copied_lsn pg_lsn)
+RETURNS TABLE (schema_name text, table_name text, state text, copied_lsn pg_lsn, wish int)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -397,7 +397,7 @@ BEGIN
 	PERFORM tide._link_tables_clean(), tide._link_tables_add(link), tide._link_published(link, published, taken);
 	RETURN QUERY
 		SELECT t.schema_name::text, t.table_name::text,
-			CASE WHEN t.origin_lane = ANY (taken) OR t.origin_lane IS NULL AND published IS NULL THEN t.state ELSE 'elsewhere' END, t.copied_lsn
+			CASE WHEN t.origin_lane = ANY (taken) OR t.origin_lane IS NULL AND published IS NULL THEN t.state ELSE 'elsewhere' END, t.copied_lsn, t.wish
 		FROM tide.link_table t WHERE t.link_id = link.id
 		ORDER BY 1, 2;
 END;

@@ -492,7 +492,7 @@ SELECT link_id, region, conninfo, transport, slot, copy, phase, removing, "posit
 FROM tide.relay_link($1::text, $2::bigint);
 
 -- name: relay_link_tables
-SELECT schema_name, table_name, state, copied_lsn
+SELECT schema_name, table_name, state, wish
 FROM tide.relay_link_tables($1::text, $2::bigint, $3::jsonb, $4::text);
 
 -- name: relay_link_takes
@@ -618,7 +618,8 @@ SELECT tide.copy_in($1::text, $2::bigint, $3::text, $4::text, $5::text[], $6::te
 SELECT tide.copy_merge($1::text, $2::bigint, $3::bytea);
 
 -- name: copy_end
-SELECT tide.copy_end($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::bigint, $7::bigint);
+SELECT tide.copy_end($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::bigint, $7::bigint,
+                     $8::int);
 
 -- Rows by a broker.  At home, for the publisher.
 

@@ -281,16 +281,19 @@ end_table(Flow *flow, TideError *err)
 	char lsn[TIDE_LSN_TEXT];
 	char rows[24];
 	char bytes[24];
-	const char *values[7];
+	char wish[24];
+	const char *values[8];
 
 	name_table(flow, epoch, values);
 	tide_lsn_format(flow->copier->position, lsn);
+	snprintf(wish, sizeof(wish), "%lld", (long long) flow->table->wish);
 	snprintf(rows, sizeof(rows), "%lld", (long long) atomic_load(&flow->copier->rows));
 	snprintf(bytes, sizeof(bytes), "%lld", (long long) atomic_load(&flow->copier->bytes));
 	values[4] = lsn;
 	values[5] = rows;
 	values[6] = bytes;
-	return tide_pg_exec(flow->copier->here, tide_q_copy_end, 7, values, NULL, err) &&
+	values[7] = wish;
+	return tide_pg_exec(flow->copier->here, tide_q_copy_end, 8, values, NULL, err) &&
 		   tide_pg_exec(flow->copier->here, tide_q_tx_commit, 0, NULL, NULL, err);
 }
 

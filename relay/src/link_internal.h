@@ -175,6 +175,7 @@ typedef struct TideTable
 	char *schema;
 	char *name;
 	bool wanted;   /* here: added, and not copied yet */
+	int64_t wish;  /* of ours, as copy_end() asks it back */
 	char *columns; /* arrays as text */
 	char *types;
 	bool binary;

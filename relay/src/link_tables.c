@@ -98,6 +98,7 @@ tide_tables_here(const PGresult *res)
 		/* The rest is copied, or comes by the other lane. */
 		table->wanted = strcmp(PQgetvalue(res, row, 2), "wanted") == 0 ||
 						strcmp(PQgetvalue(res, row, 2), "copying") == 0;
+		table->wish = tide_pg_int64(res, row, 3);
 	}
 	return list;
 }
@@ -124,6 +125,7 @@ tide_tables_to_copy(const TideLink *link, const TideTableList *here, TideTableLi
 		{
 			TideTable keep = *table;
 
+			keep.wish = mine->wish;
 			*table = there->tables[n];
 			there->tables[n++] = keep;
 		}

@@ -200,7 +200,14 @@ is($mesh->sql($_, 'SELECT count(*) FROM tide.pending_changes'), 0, "nothing is p
 	$mesh->settle;
 	everywhere('SELECT count(*) FROM orders', [ 98, $mesh->sql('us', 'SELECT count(*) FROM orders WHERE total >= 800'), 98 ], '... nowhere else; and the stream keeps to it');
 	is(audit('eu', 'orders'), '0|0', '... so says the audit');
+	# Copies that have begun by one rule when the next comes: they wait for transactions that are open where they read.
+	my %open = map { $_ => $mesh->node($_)->background_psql('postgres') } qw(us ap);
+	$open{$_}->query_safe("BEGIN; INSERT INTO log VALUES (99, '$REGION{$_}', 'open')") for keys %open;
+	alter($_, 'large', { regions => { $REGION{eu} => 'total >= 700', '*' => JSON::PP::true } }) for qw(us ap eu);
+	ok(defined $mesh->wait_value($_, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'CREATE_REPLICATION_SLOT%tide_copy%' AND state = 'active'}, 1),
+		"a copy from $_ waits") for keys %open;
 	alter($_, 'large', { regions => { '*' => JSON::PP::true } }) for qw(us ap eu);
+	$_->query_safe('COMMIT'), $_->quit for values %open;
 	ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM orders', 98), 'looser: rows come');
 	$mesh->settle;
 	$mesh->same_tables('... and are what the others have', ['orders']);

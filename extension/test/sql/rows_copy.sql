@@ -136,5 +136,18 @@ SELECT f.try(format('SELECT tide.copy_merge(''link:us'', f.epoch(), %L)', f.fram
 SELECT f.try(format('SELECT tide.copy_merge(''link:us'', f.epoch(), %L)', f.frame('0/5000', '0/5000', '', 0, 0, 'asia')));
 SELECT f.try('SELECT tide.copy_merge(''link:us'', 0, '''')') ~ '^TD001', f.try('SELECT tide.copy_in(''link:us'', 0, ''public'', ''t'', ''{id}'', ''text'', '''')') ~ '^TD001';
 SELECT f.try('SELECT tide.copy_end(''link:us'', f.epoch(), ''public'', ''other'', ''0/1'', 0, 0)');
+-- What is allowed changes while a table is copied: that copy is not the one that is wanted, and what it brings is looked through
+SELECT f.end('g');
+SELECT table_name, state, wish FROM tide.relay_link_tables('link:us', f.epoch()) ORDER BY 1;
+UPDATE tide.link_table SET state = 'copying' WHERE table_name = 't';
+SELECT count(*) > 0 FROM tide.class_alter('shop', jsonb_build_object('residency', jsonb_build_object('regions', jsonb_build_object(tide.region_name(), 'id < 3', '*', true))));
+SELECT table_name, state, wish FROM tide.relay_link_tables('link:us', f.epoch()) ORDER BY 1;
+DELETE FROM tide.residency_due;
+SELECT tide.copy_end('link:us', f.epoch(), 'public', 't', '0/5000', 1, 1, 0);
+SELECT table_name, state, wish, copied_lsn FROM tide.link_table ORDER BY 1;
+SELECT relid FROM tide.residency_due;
+SELECT tide.copy_end('link:us', f.epoch(), 'public', 't', '0/6000', 1, 1, 1);
+SELECT count(*) > 0 FROM tide.class_alter('shop', '{"residency": {"regions": {"*": true}}}');
+SELECT table_name, state, wish FROM tide.relay_link_tables('link:us', f.epoch()) ORDER BY 1;
 \c postgres
 DROP DATABASE regress_rows_copy;

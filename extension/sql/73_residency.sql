@@ -586,6 +586,7 @@ BEGIN
 			FROM jsonb_to_recordset(rules) r (region text, filter text, columns text[], used text[])
 			WHERE r.region = here OR r.region IN (SELECT d.region FROM tide.residency_destination d);
 	END IF;
+	PERFORM tide._residency_note_own(tbl);
 	PERFORM set_config('tide.deriving', before, true);
 END;
 $$;
@@ -740,7 +741,7 @@ AS $$
 				|| coalesce(', columns ' || array_to_string(rule.columns, ', '), '') END
 $$;
 
-CREATE FUNCTION tide._residency_difference(tbl regclass, old tide.residency_rule, new tide.residency_rule) RETURNS SETOF text
+CREATE FUNCTION tide._residency_difference(tbl regclass, old tide.residency_rule, new tide.residency_rule, speaks boolean) RETURNS SETOF text
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -756,10 +757,13 @@ BEGIN
 		IF tide._residency_looser(old, new) THEN
 			RETURN NEXT 'is copied here again from every region with a direct link';
 		END IF;
-		SELECT h.rows, h.values INTO held
-			FROM tide._residency_held(tbl, new) h;
+		SELECT h.rows - h.own AS rows, h.values, h.own INTO held
+			FROM tide._residency_held(tbl, new, speaks) h;
 		IF held.rows > 0 OR held.values > 0 THEN
 			RETURN NEXT format('%s rows and %s values of other regions are removed here', held.rows, held.values);
+		END IF;
+		IF held.own > 0 THEN
+			RETURN NEXT format('%s rows written here are removed here as other regions have them', held.own);
 		END IF;
 	END IF;
 END;
@@ -788,7 +792,8 @@ BEGIN
 				LEFT JOIN tide.residency_rule r ON r.relid = tbl AND r.region = n.region,
 				tide._residency_difference(tbl, ROW(tbl, n.region, CASE WHEN r.relid IS NULL THEN 'true' ELSE r.filter END,
 													r.columns, r.used)::tide.residency_rule,
-										   ROW(tbl, n.region, n.filter, n.columns, n.used)::tide.residency_rule) d
+										   ROW(tbl, n.region, n.filter, n.columns, n.used)::tide.residency_rule,
+										   tide._residency_speaks(new, n.region)) d
 			WHERE n.region = tide.region_name() OR n.region IN (SELECT d.region FROM tide.residency_destination d);
 	END LOOP;
 END;

@@ -471,7 +471,7 @@ BEGIN
 			USING ERRCODE = 'undefined_object',
 				  HINT = 'tide.tables shows what is. tide.table_add() adds a table.';
 	END IF;
-	PERFORM tide._publication_choose(tbl, NULL), tide._residency_leave(tbl);
+	PERFORM tide._publication_choose(tbl, NULL), tide._residency_leave(tbl), tide._residency_note_own(tbl);
 	IF EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = tbl AND t.tgfoid = 'tide._stamp_row()'::regprocedure) THEN
 		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
 	END IF;

@@ -5,9 +5,9 @@
  * Owns: counting and removing what this region may not hold any more, what a change of a class would do.
  * Does not own: the rules (73_residency.sql), removing as such (residency.c).
  *
- * A region may hold what its rule allows, and whatever it wrote itself: only versions that others
- * wrote count.  What is removed is removed here: it goes under a replication origin, like what comes by
- * a link, so that nobody takes it for a delete.
+ * Versions that others wrote go at once; what this region wrote itself must be elsewhere before
+ * (79_residency_leaving.sql).  What is removed is removed here: it goes under a replication origin, like what
+ * comes by a link, so that nobody takes it for a delete.
  */
 
 /* ---- looking ---- */
@@ -70,41 +70,49 @@ AS $$
 		   ELSE format('(num_nulls(%1$I) = 1 OR format(''%%s'', %1$I) <> format(''%%s'', %2$s))', col, empty) END
 $$;
 
-/* How many rows, and values in denied columns of other rows, others wrote and must not be here. */
-CREATE FUNCTION tide._residency_held(tbl regclass, rule tide.residency_rule, OUT rows bigint, OUT "values" bigint)
+/*
+ * How many rows must not be here, those of them that this region wrote (none if the class does not speak of it), and values
+ * of others in denied columns of the other rows.
+ */
+CREATE FUNCTION tide._residency_held(tbl regclass, rule tide.residency_rule, speaks boolean,
+									 OUT rows bigint, OUT own bigint, OUT "values" bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wrong text := coalesce(tide._residency_foreign(rule.filter), 'false');
+	foreign_rows text := format('tide.stamp_origin(tide_stamp) <> %s', tide.region_id(tide.region_name()));
+	wrong text := CASE rule.filter WHEN 'true' THEN 'false' ELSE format('(%s) IS NOT TRUE', coalesce(rule.filter, 'false')) END;
 	filled text := (SELECT string_agg(format('(%s)::int', tide._residency_filled(d.col, d.empty)), ' + ')
 					FROM tide._residency_denied(tbl, rule.columns) d WHERE d.empty IS NOT NULL);
 BEGIN
 	PERFORM tide._residency_check_types(tbl, rule.used);
 	rows := 0;
+	own := 0;
 	"values" := 0;
 	IF wrong = 'false' AND filled IS NULL THEN
 		RETURN;
 	END IF;
-	EXECUTE format('SELECT count(*) FILTER (WHERE %s), coalesce(sum(%s) FILTER (WHERE (%s) IS NOT TRUE), 0)::bigint FROM %s '
-				   'WHERE tide.stamp_origin(tide_stamp) <> %s',
-				   wrong, coalesce(filled, '0'), wrong, tbl, tide.region_id(tide.region_name()))
-		INTO rows, "values";
+	EXECUTE format('SELECT count(*) FILTER (WHERE %1$s), count(*) FILTER (WHERE %1$s AND NOT %2$s), '
+				   'coalesce(sum(%3$s) FILTER (WHERE NOT (%1$s) AND %2$s), 0)::bigint FROM %4$s WHERE %2$s OR %5$L',
+				   wrong, foreign_rows, coalesce(filled, '0'), tbl, speaks)
+		INTO rows, own, "values";
 END;
 $$;
 
 CREATE FUNCTION tide.residency_audit()
 RETURNS TABLE (region text, "table" text, class text, rows text, columns text[], denied text[], sent text, rows_against bigint,
-			   values_against bigint)
+			   values_against bigint, rows_own bigint, own_since timestamptz)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	here text := tide.region_name();
 	rule tide.residency_rule;
+	speaks boolean;
 	tbl regclass;
 BEGIN
-	FOR tbl, class IN SELECT t.relid, t.class FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
+	FOR tbl, class, speaks IN SELECT t.relid, t.class, NOT t.insert_only AND tide._residency_speaks(k, here)
+					  FROM tide.replicated_table t JOIN tide.class k ON k.name = t.class
 					  WHERE k.residency IS NOT NULL ORDER BY t.relid::text COLLATE "C"
 	LOOP
 		FOR rule IN SELECT r.* FROM tide.residency_rule r WHERE r.relid = tbl ORDER BY r.region <> here, r.region
@@ -118,8 +126,12 @@ BEGIN
 			sent := tide._residency_sent(tbl, rule);
 			rows_against := NULL;
 			values_against := NULL;
+			rows_own := NULL;
+			own_since := NULL;
 			IF region = here THEN
-				SELECT h.rows, h.values INTO rows_against, values_against FROM tide._residency_held(tbl, rule) h;
+				SELECT h.rows, h.values, h.own INTO rows_against, values_against, rows_own
+					FROM tide._residency_held(tbl, rule, speaks) h;
+				own_since := (SELECT min(l.noted_at) FROM tide.residency_leaving l WHERE l.relid = tbl AND rows_own > 0);
 			END IF;
 			RETURN NEXT;
 		END LOOP;
@@ -190,6 +202,7 @@ DECLARE
 	denied record;
 BEGIN
 	PERFORM tide._residency_check_types(tbl, rule.used);
+	PERFORM tide._residency_find_own(tbl);
 	rows := 0;
 	"values" := 0;
 	FOR leaf IN SELECT l FROM tide._table_leaves(tbl) l
@@ -245,8 +258,8 @@ BEGIN
 		RETURN QUERY SELECT * FROM tide._residency_purge_all(NULL);
 		RETURN;
 	END IF;
-	RETURN QUERY SELECT a."table", a.rows_against, a.values_against FROM tide.residency_audit() a
-		WHERE a.rows_against > 0 OR a.values_against > 0;
+	RETURN QUERY SELECT a."table", a.rows_against - a.rows_own, a.values_against FROM tide.residency_audit() a
+		WHERE a.rows_against > a.rows_own OR a.values_against > 0;
 END;
 $$;
 

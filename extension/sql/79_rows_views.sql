@@ -219,6 +219,7 @@ BEGIN
 	GET DIAGNOSTICS gone = ROW_COUNT;
 	PERFORM tide._link_tables_clean();
 	DELETE FROM tide.residency_rule r WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = r.relid);
+	DELETE FROM tide.residency_leaving l WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = l.relid);
 	DELETE FROM tide.residency_due d WHERE NOT EXISTS (SELECT FROM tide.replicated_table t WHERE t.relid = d.relid);
 	PERFORM tide._shape_note(t.relid, false) FROM tide.replicated_table t;	/* changed while event triggers were off */
 	DELETE FROM tide.schema_log g WHERE g.at < clock_timestamp() - interval '7 days';

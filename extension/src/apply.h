@@ -280,6 +280,12 @@ struct TideTarget
 extern TideTarget *tide_target_open(TideApply *apply, TideMap *map);
 extern void tide_targets_close(TideApply *apply);
 
+/*
+ * For writing rows of one table (or partition), which is open and stays so: what ExecSimpleRelation...() want.  An update counts
+ * as one of all columns, so that every generated one is computed again.
+ */
+extern EState *tide_executor_new(Relation rel, ResultRelInfo **rri, EPQState *epq);
+
 /* Where the row in slot belongs. */
 extern TideLeaf *tide_target_leaf(TideApply *apply, TideTarget *target, TupleTableSlot *slot);
 

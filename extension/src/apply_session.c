@@ -22,6 +22,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/origin.h"
 #include "utils/guc.h"
@@ -31,6 +32,8 @@
 #include "apply.h"
 #include "pg_tide.h"
 #include "compat.h"
+
+PG_FUNCTION_INFO_V1(tide_sql_flush_wal);
 
 #define ORIGIN_NAME 128
 #define COPY_ORIGINS 8 /* tide._link_origins() makes as many */
@@ -310,6 +313,14 @@ insert_end(void)
 	if (end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		return end - SizeOfXLogShortPHD;
 	return end;
+}
+
+/* _flush_wal(): what has been committed is on disk. */
+Datum
+tide_sql_flush_wal(PG_FUNCTION_ARGS)
+{
+	XLogFlush(insert_end());
+	PG_RETURN_VOID();
 }
 
 XLogRecPtr

@@ -195,11 +195,10 @@ all_columns(TupleDesc desc)
 						 desc->natts - FirstLowInvalidHeapAttributeNumber);
 }
 
-static void
-init_executor(TideTarget *target)
+EState *
+tide_executor_new(Relation rel, ResultRelInfo **rri, EPQState *epq)
 {
-	Relation rel = target->rel;
-	EState *estate = target->estate = CreateExecutorState();
+	EState *estate = CreateExecutorState();
 	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
 	RangeTblEntry *rte = makeNode(RangeTblEntry);
 	List *perms = NIL;
@@ -210,15 +209,27 @@ init_executor(TideTarget *target)
 	rte->rellockmode = RowExclusiveLock;
 	tide_set_updated(&perms, rte, all_columns(RelationGetDescr(rel)));
 	tide_init_range_table(estate, rte, perms);
-	target->rri = makeNode(ResultRelInfo);
-	InitResultRelInfo(target->rri, rel, 1, NULL, 0);
-	estate->es_opened_result_relations = lappend(NIL, target->rri);
+	*rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(*rri, rel, 1, NULL, 0);
+	estate->es_opened_result_relations = lappend(NIL, *rri);
 	estate->es_snapshot = GetActiveSnapshot();
 	estate->es_output_cid = GetCurrentCommandId(true);
-	tide_init_epq(&target->epq, estate);
-	target->incoming = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &TTSOpsVirtual);
-	target->old = ExecInitExtraTupleSlot(estate, RelationGetDescr(rel), &TTSOpsVirtual);
-	target->unchanged = palloc0(sizeof(bool) * RelationGetDescr(rel)->natts);
+	tide_init_epq(epq, estate);
+	MemoryContextSwitchTo(old);
+	return estate;
+}
+
+static void
+init_executor(TideTarget *target)
+{
+	EState *estate = tide_executor_new(target->rel, &target->rri, &target->epq);
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	TupleDesc desc = RelationGetDescr(target->rel);
+
+	target->estate = estate;
+	target->incoming = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
+	target->old = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
+	target->unchanged = palloc0(sizeof(bool) * desc->natts);
 	MemoryContextSwitchTo(old);
 }
 

@@ -9,6 +9,7 @@
 #define PG_TIDE_H
 
 #include "postgres.h"
+#include "access/htup.h"
 #include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "access/transam.h"
@@ -114,6 +115,18 @@ extern uint32 tide_stamp_region(void);
 
 /* That region's name; stays as it is for as long as the region does. */
 extern const char *tide_stamp_region_name(void);
+
+/* A row of another region's, as this region's version: its clock is one more.  A new tuple, values out of line in it. */
+extern HeapTuple tide_stamp_adopt(Relation rel, HeapTuple tuple);
+
+/* ---- residency.c: writing what nobody here asked for ---- */
+
+typedef uint64 (*TideOwnerWork)(Relation rel, const void *arg);
+
+/*
+ * Does the work as the table's owner; as for rows that come, triggers are silent unless they say REPLICA or ALWAYS.
+ */
+extern uint64 tide_write_as_owner(Relation rel, TideOwnerWork work, const void *arg);
 
 /* ---- durability.c: commits that wait for another region ---- */
 

@@ -2,8 +2,9 @@
  * residency.c
  *		What SQL can't do for residency: reading a predicate, removing rows that must not be here.
  *
- * Owns: the check that a predicate is one expression; writing that stays in this region.  Does not
- * own: what may be where (73_residency.sql), which rows go (78_residency.sql).
+ * Owns: the check that a predicate is one expression, writing as a table's owner, writing that stays in this region.
+ * Does not own: what may be where (73_residency.sql), which rows go (78_residency.sql), rows that are handed over
+ * (residency_leaving.c).
  *
  * A predicate is put between parentheses in a statement that runs as the extension's owner.  So it must be
  * an expression by itself, before it gets there; what may be in it, the server checks.
@@ -93,11 +94,45 @@ tide_sql_residency_begin(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static uint64
-write_rows(const char *statement, Datum ctids)
+uint64
+tide_write_as_owner(Relation rel, TideOwnerWork work, const void *arg)
 {
+	volatile int saved_role = SessionReplicationRole;
+	uint64 rows = 0;
+	Oid user;
+	int sec_context;
+
+	GetUserIdAndSecContext(&user, &sec_context);
+	PG_TRY();
+	{
+		/* Defaults and triggers that it comes upon are the owner's code. */
+		SessionReplicationRole = SESSION_REPLICATION_ROLE_REPLICA;
+		SetUserIdAndSecContext(rel->rd_rel->relowner, sec_context | SECURITY_RESTRICTED_OPERATION |
+														  SECURITY_LOCAL_USERID_CHANGE);
+		rows = work(rel, arg);
+	}
+	PG_FINALLY();
+	{
+		SessionReplicationRole = saved_role;
+	}
+	PG_END_TRY();
+	SetUserIdAndSecContext(user, sec_context);
+	return rows;
+}
+
+typedef struct Statement
+{
+	const char *text;
+	Datum ctids;
+} Statement;
+
+static uint64
+run_statement(Relation rel, const void *arg)
+{
+	const Statement *statement = arg;
 	Oid types[] = {get_array_type(TIDOID)};
-	int rc = SPI_execute_with_args(statement, 1, types, &ctids, NULL, false, 0);
+	Datum ctids = statement->ctids;
+	int rc = SPI_execute_with_args(statement->text, 1, types, &ctids, NULL, false, 0);
 
 	if (rc != SPI_OK_DELETE && rc != SPI_OK_UPDATE)
 		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(rc));
@@ -106,35 +141,17 @@ write_rows(const char *statement, Datum ctids)
 
 /*
  * _residency_write(rel regclass, statement text, ctids tid[]): a DELETE or UPDATE of those rows, which
- * the caller has locked.  As for rows that come, triggers are silent unless they say REPLICA or ALWAYS.
+ * the caller has locked.
  */
 Datum
 tide_sql_residency_write(PG_FUNCTION_ARGS)
 {
 	Relation rel = table_open(PG_GETARG_OID(0), RowExclusiveLock);
-	Oid owner = rel->rd_rel->relowner;
-	char *statement = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	volatile int saved_role = SessionReplicationRole;
-	uint64 rows = 0;
-	Oid user;
-	int sec_context;
+	Statement statement = {text_to_cstring(PG_GETARG_TEXT_PP(1)), PG_GETARG_DATUM(2)};
+	uint64 rows;
 
 	SPI_connect();
-	GetUserIdAndSecContext(&user, &sec_context);
-	PG_TRY();
-	{
-		/* Defaults and triggers that it comes upon are the owner's code. */
-		SessionReplicationRole = SESSION_REPLICATION_ROLE_REPLICA;
-		SetUserIdAndSecContext(owner, sec_context | SECURITY_RESTRICTED_OPERATION |
-										  SECURITY_LOCAL_USERID_CHANGE);
-		rows = write_rows(statement, PG_GETARG_DATUM(2));
-	}
-	PG_FINALLY();
-	{
-		SessionReplicationRole = saved_role;
-	}
-	PG_END_TRY();
-	SetUserIdAndSecContext(user, sec_context);
+	rows = tide_write_as_owner(rel, run_statement, &statement);
 	SPI_finish();
 	table_close(rel, NoLock);
 	PG_RETURN_INT64((int64) rows);

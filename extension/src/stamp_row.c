@@ -322,14 +322,32 @@ check_call(FunctionCallInfo fcinfo)
 				 errhint("tide.table_add() makes the trigger.")));
 }
 
+static void
+make_value(char *out, TideStamp stamp)
+{
+	SET_VARSIZE_SHORT(out, STAMP_SIZE);
+	tide_stamp_encode(stamp, (uint8_t *) VARDATA_SHORT(out));
+}
+
 /* The stamp that the new version gets; seen: the clock of the one before it. */
 static void
 make_stamp(char *out, int64 seen)
 {
-	TideStamp stamp = {.origin = tide_stamp_region(), .clock = tide_stamp_clock(seen)};
+	make_value(out, (TideStamp){.origin = tide_stamp_region(), .clock = tide_stamp_clock(seen)});
+}
 
-	SET_VARSIZE_SHORT(out, STAMP_SIZE);
-	tide_stamp_encode(stamp, (uint8_t *) VARDATA_SHORT(out));
+HeapTuple
+tide_stamp_adopt(Relation rel, HeapTuple tuple)
+{
+	AttrNumber column = find_column(rel);
+	bool isnull;
+	Datum old = heap_getattr(tuple, column, RelationGetDescr(rel), &isnull);
+	int64 clock = tide_clock_next(0, isnull ? 0 : tide_stamp_of(old).clock);
+	char stamp[STAMP_SIZE];
+
+	tide_stamp_seen(clock);
+	make_value(stamp, (TideStamp){.origin = tide_stamp_region(), .clock = clock});
+	return rewrite_whole(tuple, RelationGetDescr(rel), column, stamp);
 }
 
 /* tide._stamp_row(): trigger BEFORE INSERT OR UPDATE, FOR EACH ROW, of replicated tables. */

@@ -442,7 +442,8 @@ FROM pg_catalog.jsonb_to_recordset($1::jsonb) AS x (schema text, "table" text, c
         AND c.relkind IN ('r', 'p');
 
 -- name: doctor_residency
-SELECT a."table", a.region, a.sent, coalesce(a.rows_against, 0), coalesce(a.values_against, 0)
+SELECT a."table", a.region, a.sent, coalesce(a.rows_against - a.rows_own, 0), coalesce(a.values_against, 0),
+       CASE WHEN a.own_since > pg_catalog.now() - interval '1 minute' THEN 0 ELSE coalesce(a.rows_own, 0) END
 FROM tide.residency_audit() a;
 
 -- name: doctor_parked
@@ -560,6 +561,15 @@ SELECT tide.rows_classes()::text;
 
 -- name: relay_link_classes
 SELECT tide.relay_link_classes($1::text, $2::bigint, $3::jsonb);
+
+-- name: rows_leaving
+SELECT leaving, next FROM tide.rows_leaving($1::text, $2::bigint);
+
+-- name: relay_link_leaving
+SELECT tide.relay_link_leaving($1::text, $2::bigint, $3::jsonb);
+
+-- name: rows_gone
+SELECT tide.rows_gone($1::text, $2::jsonb);
 
 -- name: rows_heartbeat
 SELECT tide.rows_heartbeat();

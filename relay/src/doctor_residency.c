@@ -10,7 +10,10 @@
 #include "doctor_rows.h"
 #include "queries.h"
 
-/* One row of the audit: table, region, how it is sent, rows and values that must not be there. */
+/*
+ * One row of the audit: table, region, how it is sent, rows and values of others that must not be there, rows
+ * of its own.
+ */
 static void
 report_rule(TideDoctor *d, const char *id, const char *place, const PGresult *res, int row)
 {
@@ -24,6 +27,13 @@ report_rule(TideDoctor *d, const char *id, const char *place, const PGresult *re
 							   place, PQgetvalue(res, row, 3), PQgetvalue(res, row, 4)),
 			"a relay there removes them soon after a change of the class; if they stay: SELECT * "
 			"FROM tide.residency_purge() there, and make the class the same where they come from");
+	if (tide_pg_int64(res, row, 5) > 0)
+		tide_doctor_report(
+			d, TIDE_DOCTOR_WARN, id, table,
+			tide_doctor_printf(d, "%s holds %s rows that it wrote itself against policy", place,
+							   PQgetvalue(res, row, 5)),
+			"they go when a region that may have them, with all columns, has them and a direct "
+			"link from there; tide.residency_leaving has their keys");
 	if (strncmp(sent, "not ", 4) == 0)
 		tide_doctor_report(
 			d, TIDE_DOCTOR_WARN, id, table,

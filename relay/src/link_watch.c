@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "link_internal.h"
+#include "link_leaving.h"
 #include "link_shapes.h"
 #include "log.h"
 #include "mem.h"
@@ -38,7 +39,8 @@ typedef enum Question
 	TABLES,
 	SLOT,
 	CLASSES,
-	SHAPES
+	SHAPES,
+	LEAVING
 } Question;
 
 /* Questions to our own database. */
@@ -82,6 +84,7 @@ struct TideLinkWatch
 	char *classes;	   /* the origin's last answer, to be told here; or NULL */
 	char *differences; /* between its declarations and ours, as last logged; NULL: none */
 	TideLinkShapes *shapes;
+	TideLinkLeaving *leaving;
 
 	long long beat_sent_at; /* of the one that is asked for */
 	Beat beats[MAX_BEATS];
@@ -98,6 +101,7 @@ tide_link_watch_new(TideLink *link)
 
 	watch->link = link;
 	watch->shapes = tide_link_shapes_new(link);
+	watch->leaving = tide_link_leaving_new(link);
 	watch->heartbeat_at = watch->slot_at = watch->classes_at = watch->last_beat_at = now;
 	watch->away_ms = AWAY_FIRST_MS;
 	watch->control_at = now + AWAY_FIRST_MS; /* it was tried just before streaming */
@@ -115,6 +119,7 @@ tide_link_watch_free(TideLinkWatch *watch)
 	free(watch->differences);
 	free(watch->lanes);
 	tide_link_shapes_free(watch->shapes);
+	tide_link_leaving_free(watch->leaving);
 	free(watch);
 }
 
@@ -274,6 +279,8 @@ ask_what_is_due(TideLinkWatch *watch, TideError *err)
 		ok = ask_here(watch, CLASSES_HERE, tide_q_relay_link_classes, 3, watch->classes, err);
 		forget(&watch->classes);
 	}
+	else if (tide_link_leaving_due_here(watch->leaving))
+		ok = tide_link_leaving_ask_here(watch->leaving, err);
 	else if (tide_link_shapes_due_here(watch->shapes))
 		ok = tide_link_shapes_ask_here(watch->shapes, err);
 	return ok;
@@ -347,12 +354,15 @@ turn_here(TideLinkWatch *watch, TideError *err)
 {
 	PGresult *res;
 
-	if (watch->asked_here == NONE_HERE && !tide_link_shapes_busy(watch->shapes))
+	if (watch->asked_here == NONE_HERE && !tide_link_shapes_busy(watch->shapes) &&
+		!tide_link_leaving_busy_here(watch->leaving))
 		return ask_what_is_due(watch, err);
 	if (tide_pg_finish(watch->link->reports, 0, &res, err))
 	{
 		if (watch->asked_here != NONE_HERE)
 			heard_here(watch, res);
+		else if (tide_link_leaving_busy_here(watch->leaving))
+			tide_link_leaving_heard_here(watch->leaving, res);
 		else
 			tide_link_shapes_heard_here(watch->shapes, res);
 		PQclear(res);
@@ -363,6 +373,8 @@ turn_here(TideLinkWatch *watch, TideError *err)
 		tide_error_clear(err);
 		return true;
 	}
+	if (tide_link_leaving_busy_here(watch->leaving))
+		return tide_link_leaving_refused(watch->leaving, err);
 	return watch->asked_here == NONE_HERE && tide_link_shapes_refused(watch->shapes, err);
 }
 
@@ -399,6 +411,11 @@ ask_there(TideLinkWatch *watch, TideError *err)
 	{
 		watch->asked = SHAPES;
 		return tide_link_shapes_ask_there(watch->shapes, err);
+	}
+	if (tide_link_leaving_due_there(watch->leaving))
+	{
+		watch->asked = LEAVING;
+		return tide_link_leaving_ask_there(watch->leaving, err);
 	}
 	if (now >= watch->slot_at && link->transport->needs_origin)
 	{
@@ -461,18 +478,26 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 		case SHAPES:
 			tide_link_shapes_heard_there(watch->shapes, res);
 			break;
+		case LEAVING:
+			tide_link_leaving_heard_there(watch->leaving, res);
+			break;
 		case NONE:
 			break;
 	}
 	watch->asked = NONE;
 }
 
-/* An origin with an older extension can't tell everything; rows go on coming all the same. */
+/* An origin with an older extension can't tell everything, say; rows go on coming all the same. */
 static bool
-is_not_known_there(TideLinkWatch *watch, TideError *err)
+is_no_matter_there(TideLinkWatch *watch, TideError *err)
 {
 	long long *due = NULL;
 
+	if (watch->asked == LEAVING && tide_link_leaving_refused(watch->leaving, err))
+	{
+		watch->asked = NONE;
+		return true;
+	}
 	if (watch->asked == CLASSES)
 		due = &watch->classes_at;
 	else if (watch->asked == LANES)
@@ -550,7 +575,7 @@ turn_there(TideLinkWatch *watch, TideError *err)
 		tide_error_clear(err);
 		return true;
 	}
-	else if (is_not_known_there(watch, err))
+	else if (is_no_matter_there(watch, err))
 		return true;
 	return lost_origin(watch, err);
 }

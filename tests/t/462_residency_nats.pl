@@ -62,17 +62,23 @@ ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM tide.link', 0), 'remove
 $mesh->sql('eu', "SELECT tide.link_add('$US')");
 ok(defined $mesh->wait_copied('eu', 'us'), 'a direct link');
 is($mesh->sql('eu', 'SELECT count(*) FROM customer'), 2, '... brings the rows');
+ok(defined $mesh->wait_value('us', 'SELECT count(*) FROM customer', 0), '... and they go where they were written');
 my $found;
 wait_until(sub { $found = doctor('eu'); !@$found }, 30, 'a healthy eu');
 is_deeply($found, [], 'the doctor is content');
 
 # Against policy: seen here, and from elsewhere; classes that differ; a publication that was changed.
-$mesh->sql('eu', qq{BEGIN; SET LOCAL session_replication_role = replica; UPDATE customer SET region = 'elsewhere' WHERE id = 1; COMMIT});
+$mesh->sql('eu', qq{BEGIN; SET LOCAL session_replication_role = replica; UPDATE customer SET region = 'elsewhere', tide_stamp = ('9\@' || lpad(to_hex(tide.region_id('$US')), 8, '0'))::tide.stamp WHERE id = 1; COMMIT});
 is_deeply([ grep { /residency/ } @{ doctor('eu') } ], ['error rows.residency public.customer this region holds 1 rows and 0 values of other regions against policy'], 'found here');
 is_deeply([ grep { /residency/ } @{ doctor('us') } ], [qq{error link.residency public.customer region "$EU" holds 1 rows and 0 values of other regions against policy}], '... and from the other region');
 is($mesh->sql('eu', 'SELECT * FROM tide.residency_purge()'), 'public.customer|1|0', 'removed by hand');
 is_deeply([ grep { /residency/ } @{ doctor('us') } ], [], '... gone');
-is($mesh->sql('us', 'SELECT count(*) FROM customer'), 2, '... there only');
+is($mesh->sql('eu', 'SELECT count(*) FROM customer'), 1, '... and nothing else');
+# What a region wrote itself is told of when it does not go.
+$mesh->sql('us', "INSERT INTO customer VALUES (3, 'nowhere', '')");
+is_deeply([ grep { /wrote itself/ } @{ doctor('us') } ], [], 'a row that nobody may have: a moment is given');
+$mesh->sql('us', q{UPDATE tide.residency_leaving SET noted_at = noted_at - interval '2 minutes'});
+is_deeply([ grep { /wrote itself/ } @{ doctor('us') } ], ['warn rows.residency public.customer this region holds 1 rows that it wrote itself against policy'], '... then the doctor says it');
 $mesh->sql('us', q{SELECT tide.class_alter('by_region', '{"residency": {"column": "region", "regions": {"mars": true}}}')});
 like(join("\n", @{ doctor('eu') }), qr/warn link.classes by_region residency is /, 'classes that differ');
 $mesh->sql('us', sprintf 'ALTER PUBLICATION %s SET TABLE customer (id, region, tide_stamp)', $mesh->sql('us', "SELECT tide._residency_publication('$EU', false)"));

@@ -123,7 +123,7 @@ SELECT attnames FROM published WHERE tablename = 'person';
 SELECT try(command) FROM unnest(ARRAY['SELECT tide.residency_deny(''person'', ''id'')', 'SELECT tide.residency_allow(''person'', ''nothing'')',
 	'SELECT tide.residency_deny(''person'', ''tide_stamp'')', 'SELECT tide.residency_allow(''plain'', ''id'')', 'SELECT tide.residency_allow(NULL, ''id'')']) command;
 
--- What is here: rows of others that may not be; nothing this region wrote goes
+-- What is here: rows of others that may not be go; what this region wrote only when somebody has it
 SELECT tide.class_create('held', '{"scope": "global", "residency": {"column": "region"}}');
 CREATE TABLE held (id int PRIMARY KEY, region text NOT NULL, a text, b int NOT NULL DEFAULT 7, c int NOT NULL DEFAULT random(), d json DEFAULT '{}');
 SELECT tide.table_add('held', 'held');
@@ -133,7 +133,10 @@ INSERT INTO held (id, region, a, tide_stamp) VALUES (2, 'eu-west', 'x', ('1@' ||
 	(3, 'us-east', 'y', ('1@' || lpad(to_hex(tide.region_id('eu-west')), 8, '0'))::tide.stamp);
 UPDATE held SET b = 9 WHERE id = 3;
 RESET session_replication_role;
-SELECT region, "table", class, rows, columns, denied, sent, rows_against, values_against FROM tide.residency_audit() WHERE "table" = 'public.held';
+SELECT region, "table", class, rows, columns, denied, sent, rows_against, values_against, rows_own FROM tide.residency_audit() WHERE "table" = 'public.held';
+SELECT key, stamp IS NOT NULL FROM tide.residency_leaving WHERE relid = 'held'::regclass;
+SELECT leaving #- '{0,rows,0,stamp}' #- '{0,rows,0,id}' AS leaving, next FROM tide.rows_leaving('eu-west', 0);
+SELECT tide.rows_leaving('ap-east', 0), tide.rows_gone('ap-east', '[{"id": 1, "stamp": "1@1"}]');
 SELECT * FROM tide.residency_purge(dry_run => true);
 SELECT object, change FROM tide.class_alter('held', '{"residency": {"regions": {"us-east": {"columns": ["id"]}}}}', dry_run => true) ORDER BY 1, 2;
 BEGIN;
@@ -175,6 +178,7 @@ SELECT * FROM tide.residency_purge();
 SELECT id, format('%s %s', m, n) FROM feelings ORDER BY id;
 SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
 SET tide.deriving = 'on';
+DROP TRIGGER tide_leaving ON feelings;
 ALTER TABLE feelings REPLICA IDENTITY DEFAULT;
 SELECT try('ALTER TABLE feelings ALTER region TYPE mood USING ''good''');
 RESET tide.deriving;

@@ -39,7 +39,7 @@ my @EVENT_PARTS = (
 my @ROW_PARTS = (
 	rows => \&Bench::Rows::measure, 'rows-copy' => \&Bench::RowsCopy::measure, 'rows-lag' => \&Bench::RowsLag::measure,
 	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure,
-	scope => \&Bench::Scope::measure, priority => \&Bench::RowsPriority::measure);
+	scope => \&Bench::Scope::measure, filter => \&Bench::Scope::measure_filters, priority => \&Bench::RowsPriority::measure);
 # With servers of their own.
 my @OWN_PARTS = (sync => \&Bench::Sync::measure);
 my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS, @OWN_PARTS;

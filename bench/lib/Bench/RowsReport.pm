@@ -85,6 +85,13 @@ sub scope_rows
 			'<= 3 %', $r->{cost}{$_} <= $AIM{cost}) } qw(home primary rows columns));
 }
 
+sub filter_rows
+{
+	my ($r) = @_;
+	return ([ 'reading the WAL of TPC-B for another region, nothing filtered', sprintf '%.2f us a change', $r->{us}{global} ],
+		map { [ { rows => '  a row filter that all rows pass', columns => '  a column list' }->{$_}, sprintf '%.2f us a change; %.2f times', $r->{us}{$_}, $r->{times}{$_} ] } qw(rows columns));
+}
+
 sub sync_rows
 {
 	my ($r) = @_;
@@ -116,6 +123,7 @@ sub rows
 	push @rows, map { wire_rows($_) } @{ $results->{'rows-wire'} // [] };
 	push @rows, map { stamp_rows($_) } @{ $results->{stamp} // [] };
 	push @rows, map { scope_rows($_) } @{ $results->{scope} // [] };
+	push @rows, filter_rows($results->{filter}) if $results->{filter};
 	push @rows, map { sync_rows($_) } @{ $results->{sync} // [] };
 	push @rows, priority_rows($results->{priority}) if $results->{priority};
 	return @rows;
@@ -140,6 +148,7 @@ sub notes
 		  has not finished when it ends. Ratios are medians of ratios within a round.
 		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.
 		- *Scope, residency*: the same, against tables of the scope global; the region that writes is each row's home, and the primary.
+		- *Reading the WAL*: pg_logical_slot_peek_binary_changes with the publications of a region, in one session; nothing is sent.
 		END
 }
 

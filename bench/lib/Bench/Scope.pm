@@ -1,7 +1,8 @@
 # Bench::Scope
 #		What declarations cost an application: pgbench's TPC-B with tables of the scopes global (stamps, nothing
 #		asked), home (each row's column is looked at) and primary, in the region that writes; and of global with a row
-#		filter or a column list for another region (an index more, which is the replica identity).
+#		filter or a column list for another region (an index more, which is the replica identity).  And what a filter and
+#		a list cost when the WAL is read for that region.
 package Bench::Scope;
 
 use strict;
@@ -15,7 +16,7 @@ my %OPTIONS = (
 	global  => '{"scope": "global"}',
 	home    => '{"scope": "home"}',
 	primary => '{"scope": "primary", "primary": "us-east"}',
-	rows    => '{"scope": "global", "residency": {"column": "home"}}',
+	rows    => q({"scope": "global", "residency": {"regions": {"*": "home <> ''nowhere''"}}}),
 	columns => '{"scope": "global", "residency": {"regions": {"*": {"without": ["filler"]}}}}');
 
 # The same columns in each, so that rows are as wide.
@@ -38,6 +39,48 @@ sub prepare
 		VACUUM ANALYZE;
 		END
 	return;
+}
+
+# Seconds to decode what the slot has up to there, as a walsender does.
+sub read_wal
+{
+	my ($pair, $scope, $upto) = @_;
+	my $took = one($pair->{us}, <<~"END", "scope_$scope");
+		SET synchronous_commit = off;
+		SELECT clock_timestamp() AS began \\gset
+		SELECT count(*) AS changes FROM pg_logical_slot_peek_binary_changes('bench_$scope', '$upto', NULL, 'proto_version', '1', 'publication_names',
+			(SELECT string_agg(quote_ident(pubname), ',') FROM pg_publication WHERE pubname LIKE @{[ $scope eq 'global' ? "'tide_global%'" : "'tide_to_%'" ]})) \\gset
+		SELECT extract(epoch FROM clock_timestamp() - :'began'::timestamptz), :changes;
+		END
+	my ($seconds, $changes) = split /\|/, $took;
+	return { seconds => $seconds, changes => $changes };
+}
+
+# A row filter that lets everything pass and a column list, against none.
+sub measure_filters
+{
+	my ($pair, $quick) = @_;
+	my ($rounds, $transactions, $scale) = $quick ? (1, 800, 1) : (15, 16_000, 10);
+	my @scopes = qw(global rows columns);
+	my %upto;
+	for my $scope (@scopes)
+	{
+		prepare($pair, $scope, $scale);
+		one($pair->{us}, "SELECT pg_create_logical_replication_slot('bench_$scope', 'pgoutput')", "scope_$scope");
+		$pair->tpcb_transactions("scope_$scope", $transactions);
+		$upto{$scope} = one($pair->{us}, 'SELECT pg_current_wal_insert_lsn()');
+	}
+	my $values = interleave($rounds, map { my $scope = $_; $scope => sub { read_wal($pair, $scope, $upto{$scope}) } } @scopes);
+	my %result = (transactions => $transactions);
+	for my $scope (@scopes)
+	{
+		$result{us}{$scope} = median(map { $_->{seconds} * 1e6 / $_->{changes} } @{ $values->{$scope} });
+		$result{times}{$scope} = median(map { $values->{$scope}[$_]{seconds} / $values->{$scope}[$_]{changes} / ($values->{global}[$_]{seconds} / $values->{global}[$_]{changes}) } 0 .. $rounds - 1);
+		say_progress(sprintf 'filter: %s %.2f us a change, %.2f times', $scope, $result{us}{$scope}, $result{times}{$scope});
+		one($pair->{us}, "SELECT pg_drop_replication_slot('bench_$scope')", "scope_$scope");
+		one($pair->{us}, "DROP DATABASE scope_$scope");
+	}
+	return \%result;
 }
 
 sub measure

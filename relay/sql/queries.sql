@@ -61,6 +61,13 @@ SELECT * FROM (
         FROM slo s
     UNION ALL SELECT 'class_slo_met_share', NULL, s.class, NULL, s.met_share
         FROM slo s WHERE s.met_share IS NOT NULL
+    UNION ALL SELECT 'class_residency_overdue_seconds', NULL, k.name, NULL, coalesce((
+            SELECT extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.min(w.since))
+            FROM tide.replicated_table t JOIN (
+                SELECT d.relid, d.since FROM tide.residency_due d
+                UNION ALL SELECT l.relid, l.noted_at FROM tide.residency_leaving l) w USING (relid)
+            WHERE t.class = k.name), 0)
+        FROM tide.class k WHERE k.residency IS NOT NULL
     UNION ALL SELECT m.family, d.peer, d.class, NULL, m.value
         FROM tide.durability d, LATERAL (VALUES
             ('sync_waits_total', d.waits::numeric), ('sync_waits_ended_total', d.ended),

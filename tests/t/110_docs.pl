@@ -25,4 +25,10 @@ while ($exit_codes =~ /^ +(\d+)  (\w+) +(.+)$/mg)
 	like($operations, qr/^\| $1 \| \Q$3\E \|$/m, "docs/operations.md has exit status $1 ($2)");
 }
 
+# Alert rules ask for metrics that relays have.
+my $tables = join '', map { slurp("$ENV{TIDE_TOP}/relay/src/$_.c") } qw(metrics gauges);
+my %asked = map { $_ => 1 } slurp("$ENV{TIDE_TOP}/deploy/pg_tide.rules.yml") =~ /pg_tide_(\w+?)(?:_bucket)?\b/g;
+delete $asked{rules};
+is(join(' ', grep { $tables !~ /"$_"/ && $tables !~ /pg_tide_$_\b/ } sort keys %asked), '', 'alert rules ask for what is there');
+
 done_testing();

@@ -79,6 +79,7 @@ $mesh->sql('us', "INSERT INTO customer VALUES (3, 'nowhere', '')");
 is_deeply([ grep { /wrote itself/ } @{ doctor('us') } ], [], 'a row that nobody may have: a moment is given');
 $mesh->sql('us', q{UPDATE tide.residency_leaving SET noted_at = noted_at - interval '2 minutes'});
 is_deeply([ grep { /wrote itself/ } @{ doctor('us') } ], ['warn rows.residency public.customer this region holds 1 rows that it wrote itself against policy'], '... then the doctor says it');
+ok(defined wait_until(sub { ($mesh->relay('us')->metric('pg_tide_class_residency_overdue_seconds', qr/by_region/) // 0) >= 120 }, 30, 'the metric'), '... and a metric');
 $mesh->sql('us', q{SELECT tide.class_alter('by_region', '{"residency": {"column": "region", "regions": {"mars": true}}}')});
 like(join("\n", @{ doctor('eu') }), qr/warn link.classes by_region residency is /, 'classes that differ');
 $mesh->sql('us', sprintf 'ALTER PUBLICATION %s SET TABLE customer (id, region, tide_stamp)', $mesh->sql('us', "SELECT tide._residency_publication('$EU', false)"));

@@ -6,19 +6,11 @@ CREATE DATABASE regress_rows_durability;
 \c regress_rows_durability
 SET client_min_messages = error;
 CREATE EXTENSION pg_tide;
-CREATE FUNCTION try(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN concat_ws(E'\n', sqlstate || ' ' || message, nullif(detail, ''), nullif(hint, ''));
-END
-$$;
+\getenv dir PG_ABS_SRCDIR
+\set lib :dir '/lib/try.sql'
+\set ECHO none
+\i :lib
+\set ECHO all
 CREATE VIEW triggers AS
 	SELECT t.tgrelid::regclass || ': ' || t.tgname || ' ' || regexp_replace(pg_get_triggerdef(t.oid), '^.*? BEFORE (.*) ON .* FOR EACH (\w+) .*(\(.*\))$', '\1 \2 \3') AS trig
 	FROM pg_trigger t WHERE t.tgfoid = 'tide._durability_note()'::regprocedure AND t.tgparentid = 0;

@@ -8,15 +8,11 @@ SET client_min_messages = warning;
 CREATE EXTENSION pg_tide;
 \pset format unaligned
 \pset tuples_only on
-CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE hint text;
-BEGIN
-	EXECUTE sql;
-	RETURN 'no error';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s %s\n%s', sqlstate, sqlerrm, hint);
-END $$;
+\getenv dir PG_ABS_SRCDIR
+\set lib :dir '/lib/try.sql'
+\set ECHO none
+\i :lib
+\set ECHO all
 DO $$ BEGIN
 	PERFORM tide.region_init('eu-west'), tide.region_add('us-east', 'host=h'), tide.region_add('ap-east', 'host=h'),
 		tide.class_create('money', '{"scope": "global", "priority": 90, "slo": "2 seconds"}'),

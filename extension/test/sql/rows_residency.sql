@@ -6,19 +6,11 @@ CREATE DATABASE regress_rows_residency;
 \c regress_rows_residency
 SET client_min_messages = warning;
 CREATE EXTENSION pg_tide;
-CREATE FUNCTION try(command text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	detail text;
-	hint text;
-BEGIN
-	EXECUTE command;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-	RETURN regexp_replace(concat_ws(E'\n', sqlstate || ' ' || message, nullif(detail, ''), nullif(hint, '')), '_\d+_', '_N_', 'g');
-END
-$$;
+\getenv dir PG_ABS_SRCDIR
+\set lib :dir '/lib/try.sql'
+\set ECHO none
+\i :lib
+\set ECHO all
 \set QUIET on
 \pset format unaligned
 \pset tuples_only on

@@ -8,16 +8,11 @@ SET client_min_messages = warning;
 CREATE EXTENSION pg_tide;
 \pset format unaligned
 \pset tuples_only on
-CREATE FUNCTION try(sql text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	hint text;
-BEGIN
-	EXECUTE sql;
-	RETURN 'fine';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-	RETURN format(E'%s %s\n%s', sqlstate, sqlerrm, hint);
-END $$;
+\getenv dir PG_ABS_SRCDIR
+\set lib :dir '/lib/try.sql'
+\set ECHO none
+\i :lib
+\set ECHO all
 SELECT try('SELECT tide.global_id()');
 SELECT try($$SELECT tide.ddl('CREATE TABLE x (id int)')$$);
 SELECT tide.region_init('us-east'), tide.region_add('eu-west', 'host=h'), tide.class_create('shop', '{"scope": "global"}'),

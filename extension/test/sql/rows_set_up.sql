@@ -6,18 +6,11 @@ CREATE DATABASE regress_rows_set_up;
 \c regress_rows_set_up
 SET client_min_messages = warning;
 CREATE EXTENSION pg_tide;
-CREATE FUNCTION try(statement text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	message text;
-	hint text;
-BEGIN
-	EXECUTE statement;
-	RETURN 'ok';
-EXCEPTION WHEN OTHERS THEN
-	GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, hint = PG_EXCEPTION_HINT;
-	RETURN concat_ws(E'\n', sqlstate || ' ' || message, nullif(hint, ''));
-END
-$$;
+\getenv dir PG_ABS_SRCDIR
+\set lib :dir '/lib/try.sql'
+\set ECHO none
+\i :lib
+\set ECHO all
 \pset format unaligned
 \pset tuples_only on
 

@@ -34,11 +34,9 @@
 #include "replication/syncrep.h"
 #include "replication/walsender.h"
 #include "replication/walsender_private.h"
-#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
-#include "storage/shmem.h"
 #include "storage/spin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -95,8 +93,6 @@ typedef struct Noted
 } Noted;
 
 static SyncShared *shared = NULL;
-static shmem_request_hook_type prev_request_hook = NULL;
-static shmem_startup_hook_type prev_startup_hook = NULL;
 
 /* Of the transaction. */
 static Noted noted[MAX_NOTED];
@@ -527,47 +523,27 @@ at_transaction_end(XactEvent event, void *arg)
 /* ---- start ---- */
 
 static void
-request_shmem(void)
+attach(void *place, bool fresh)
 {
-	if (prev_request_hook)
-		prev_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(SyncShared)));
-}
-
-static void
-startup_shmem(void)
-{
-	bool found;
-
-	if (prev_startup_hook)
-		prev_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("pg_tide synchronous classes", sizeof(SyncShared), &found);
-	if (!found)
+	shared = place;
+	if (!fresh)
+		return;
+	memset(shared, 0, sizeof(SyncShared));
+	SpinLockInit(&shared->mutex);
+	for (int i = 0; i < N_COUNTS; i++)
 	{
-		memset(shared, 0, sizeof(SyncShared));
-		SpinLockInit(&shared->mutex);
-		for (int i = 0; i < N_COUNTS; i++)
-		{
-			pg_atomic_init_u64(&shared->counts[i].waits, 0);
-			pg_atomic_init_u64(&shared->counts[i].waited_us, 0);
-			pg_atomic_init_u64(&shared->counts[i].ended, 0);
-			pg_atomic_init_u64(&shared->counts[i].last_ended, 0);
-		}
+		pg_atomic_init_u64(&shared->counts[i].waits, 0);
+		pg_atomic_init_u64(&shared->counts[i].waited_us, 0);
+		pg_atomic_init_u64(&shared->counts[i].ended, 0);
+		pg_atomic_init_u64(&shared->counts[i].last_ended, 0);
 	}
-	LWLockRelease(AddinShmemInitLock);
 }
 
 void
 tide_durability_init(void)
 {
 	RegisterXactCallback(at_transaction_end, NULL);
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
+	tide_shmem_reserve("pg_tide synchronous classes", sizeof(SyncShared), attach);
 }
 
 /* ---- looking ---- */

@@ -91,6 +91,14 @@ extern bool tide_wake_generation(uint32 slot, uint64 *generation);
 /* When did this transaction commit?  false if it is no longer (or was never) remembered. */
 extern bool tide_commit_time(FullTransactionId xid, TimestampTz *at);
 
+/* ---- shmem.c: what all processes of the server share ---- */
+
+/* In each process that has it: keep the place; fresh: nobody has filled it in yet. */
+typedef void (*TideShmemAttach)(void *place, bool fresh);
+
+/* For _PG_init; size in bytes.  Not preloaded, nothing happens. */
+extern void tide_shmem_reserve(const char *name, Size size, TideShmemAttach attach);
+
 /* ---- stamp.c, stamp_row.c: versions of rows ---- */
 
 #define TIDE_STAMP_COLUMN "tide_stamp"

@@ -30,11 +30,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "port/atomics.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -60,8 +56,6 @@
 
 static pg_atomic_uint64 own_clock; /* stands in when there is no shared memory */
 static pg_atomic_uint64 *last_clock = &own_clock;
-static shmem_request_hook_type prev_request_hook = NULL;
-static shmem_startup_hook_type prev_startup_hook = NULL;
 
 static uint32 region = 0; /* 0: not known (any more) */
 static char region_name[NAMEDATALEN];
@@ -73,25 +67,11 @@ PG_FUNCTION_INFO_V1(tide_sql_stamp_row);
 /* ---- the clock ---- */
 
 static void
-request_shmem(void)
+attach_clock(void *place, bool fresh)
 {
-	if (prev_request_hook)
-		prev_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(pg_atomic_uint64)));
-}
-
-static void
-startup_shmem(void)
-{
-	bool found;
-
-	if (prev_startup_hook)
-		prev_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	last_clock = ShmemInitStruct("pg_tide clock", sizeof(pg_atomic_uint64), &found);
-	if (!found)
+	last_clock = place;
+	if (fresh)
 		pg_atomic_init_u64(last_clock, 0);
-	LWLockRelease(AddinShmemInitLock);
 }
 
 int64
@@ -135,12 +115,7 @@ tide_stamp_init(void)
 {
 	pg_atomic_init_u64(&own_clock, 0);
 	CacheRegisterRelcacheCallback(forget_region, (Datum) 0);
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
+	tide_shmem_reserve("pg_tide clock", sizeof(pg_atomic_uint64), attach_clock);
 }
 
 /* With the latest snapshot, not the transaction's: what is remembered outlives it. */

@@ -26,14 +26,10 @@
 #include "common/hashfn.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
 #include "port/atomics.h"
 #include "storage/condition_variable.h"
-#include "storage/ipc.h"
-#include "storage/lwlock.h"
-#include "storage/shmem.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
@@ -66,8 +62,6 @@ typedef struct WakeShared
 } WakeShared;
 
 static WakeShared *shared = NULL;
-static shmem_request_hook_type prev_request_hook = NULL;
-static shmem_startup_hook_type prev_startup_hook = NULL;
 
 /* What this transaction will wake when it commits. */
 static uint32 marked[MAX_MARKED];
@@ -173,48 +167,26 @@ tide_wake_generation(uint32 slot, uint64 *generation)
 }
 
 static void
-request_shmem(void)
+attach(void *place, bool fresh)
 {
-	if (prev_request_hook)
-		prev_request_hook();
-	RequestAddinShmemSpace(MAXALIGN(sizeof(WakeShared)));
-}
-
-static void
-startup_shmem(void)
-{
-	bool found;
-
-	if (prev_startup_hook)
-		prev_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("pg_tide wake slots", sizeof(WakeShared), &found);
-	if (!found)
+	shared = place;
+	for (int i = 0; fresh && i < N_SLOTS; i++)
 	{
-		for (int i = 0; i < N_SLOTS; i++)
-		{
-			pg_atomic_init_u64(&shared->slots[i].generation, 1);
-			ConditionVariableInit(&shared->slots[i].changed);
-		}
-		for (int i = 0; i < RING_SIZE; i++)
-		{
-			pg_atomic_init_u64(&shared->ring[i].xid, 0);
-			pg_atomic_init_u64(&shared->ring[i].at, 0);
-		}
+		pg_atomic_init_u64(&shared->slots[i].generation, 1);
+		ConditionVariableInit(&shared->slots[i].changed);
 	}
-	LWLockRelease(AddinShmemInitLock);
+	for (int i = 0; fresh && i < RING_SIZE; i++)
+	{
+		pg_atomic_init_u64(&shared->ring[i].xid, 0);
+		pg_atomic_init_u64(&shared->ring[i].at, 0);
+	}
 }
 
 void
 tide_wakeup_init(void)
 {
 	RegisterXactCallback(at_transaction_end, NULL);
-	if (!process_shared_preload_libraries_in_progress)
-		return;
-	prev_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-	prev_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = startup_shmem;
+	tide_shmem_reserve("pg_tide wake slots", sizeof(WakeShared), attach);
 }
 
 static uint32

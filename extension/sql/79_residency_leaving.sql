@@ -78,33 +78,28 @@ $$;
 
 /* ---- noting ---- */
 
-/* The key of a row as it is noted: values as text, by the types' own output, as a cast may be a user's function. */
-CREATE FUNCTION tide._key_note(tbl oid, prefix text) RETURNS text
+/* The key of a row as the trigger notes it: values as text, by the types' own output. */
+CREATE FUNCTION tide._key_note(tbl oid) RETURNS text
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT format('jsonb_build_object(%s)', string_agg(format('%L, format(''%%s'', %s%I)', c, prefix, c), ', '))
+	SELECT format('jsonb_build_object(%s)', string_agg(format('%L, format(''%%s'', %I)', c, c), ', '))
 	FROM unnest(tide._table_key(tbl)) c
 $$;
 
-/* Notes the row's version; the argument, the filter, is for tide._residency_note_own(). */
+/*
+ * Notes the row's version; the argument, the filter, is for tide._residency_note_own().  Settings: keys are read again by
+ * somebody else.  See residency_leaving.c.
+ */
 CREATE FUNCTION tide._residency_leaving() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
+LANGUAGE c SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET datestyle = 'ISO, YMD'
 SET intervalstyle = 'postgres'
 SET extra_float_digits = 3
-AS $$
-DECLARE
-	tbl oid := coalesce(pg_partition_root(TG_RELID), TG_RELID);
-BEGIN
-	EXECUTE format('INSERT INTO tide.residency_leaving (relid, key, stamp) SELECT $1, %s, ($2).tide_stamp', tide._key_note(tbl, '($2).'))
-		USING tbl, NEW;
-	RETURN NULL;
-END;
-$$;
+AS 'MODULE_PATHNAME', 'tide_sql_residency_leaving';
 
-/* A trigger tide_leaving that fires for rows that don't meet the filter.  See residency.c. */
+/* A trigger tide_leaving that fires for rows that don't meet the filter.  See residency_leaving.c. */
 CREATE FUNCTION tide._residency_trigger(tbl regclass, filter text) RETURNS void
 LANGUAGE c STRICT
 AS 'MODULE_PATHNAME', 'tide_sql_residency_trigger';
@@ -153,7 +148,7 @@ BEGIN
 	DELETE FROM tide.residency_leaving l WHERE l.relid = tbl;
 	EXECUTE format('INSERT INTO tide.residency_leaving (relid, key, stamp) SELECT $1, %s, tide_stamp FROM %s '
 				   'WHERE tide.stamp_origin(tide_stamp) = %s AND (%s) IS NOT TRUE',
-				   tide._key_note(tbl, ''), tbl, tide.region_id(tide.region_name()), filter)
+				   tide._key_note(tbl), tbl, tide.region_id(tide.region_name()), filter)
 		USING tbl;
 END;
 $$;

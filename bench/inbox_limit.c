@@ -178,6 +178,17 @@ send_all(PGconn *conn, const char *name, Batch *batches, int n_batches, const ch
 	return now() - start;
 }
 
+static void
+free_batches(Batch *batches, int n_batches)
+{
+	for (int i = 0; i < n_batches; i++)
+	{
+		for (int a = 0; a < N_ARRAYS; a++)
+			tide_array_free(batches[i].arrays[a]);
+	}
+	free(batches);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -205,6 +216,7 @@ main(int argc, char **argv)
 	expect(dest, PQexec(dest, "CHECKPOINT"));
 	plain = send_all(dest, "plain", batches, n_batches, NULL);
 	printf("%.0f %.0f\n", n_events / receive, n_events / plain);
+	free_batches(batches, n_batches);
 	PQfinish(source);
 	PQfinish(dest);
 	return 0;

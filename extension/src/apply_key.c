@@ -91,6 +91,8 @@ find_keys(TideMap *map, char type, TideCursor payload, TideKeys *keys)
 	char kind = type == 'I' ? 0 : (char) tide_read_u8(&payload);
 	TideValue *old = kind == 0 ? NULL : read_values(map, &payload);
 
+	if (type == 'D' && old == NULL)
+		tide_apply_malformed("a delete");
 	if (type == 'D')
 		keys->key = key_text(map, old, NULL);
 	else

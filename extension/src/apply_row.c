@@ -518,11 +518,12 @@ apply_delete(TideApply *apply, TideTarget *target, TideCursor payload)
 {
 	TideMergeInput input = {
 		.kind = TIDE_CHANGE_DELETE, .here = apply->here, .sender = apply->link->sender};
+	char kind = (char) tide_read_u8(&payload);
 	TideLeaf *leaf;
 
-	(void) tide_read_u8(&payload);
-	read_tuple(apply, target->map, &payload, &apply->old_values);
-	if (payload.at != payload.end)
+	if (kind != 0)
+		read_tuple(apply, target->map, &payload, &apply->old_values);
+	if (kind == 0 || payload.at != payload.end)
 		tide_apply_malformed("a delete");
 	need_old_key(target);
 	store_row(target, target->old, apply->old_values);

@@ -173,7 +173,7 @@ append_argument(StringInfo sql, Binding *binding, Field field, Oid parameter_typ
 static bool
 bind_by_name(const Parameters *params, StringInfo sql, Binding *binding)
 {
-	for (int i = 0; i < params->n_required; i++)
+	for (int i = 0; i < params->n_required && i < params->n; i++)
 	{
 		if (field_by_name(params->names[i]) < 0)
 			return false;

@@ -21,14 +21,13 @@
 PG_FUNCTION_INFO_V1(tide_sql_table_add);
 PG_FUNCTION_INFO_V1(tide_sql_table_remove);
 
-/* Runs the statement with the function's own arguments and, last, the caller's role. */
+/* Runs the statement with the function's own n arguments and, last, the caller's role. */
 static void
-run_as_owner(FunctionCallInfo fcinfo, const char *statement, const Oid *own_types)
+run_as_owner(FunctionCallInfo fcinfo, const char *statement, int n, const Oid *own_types)
 {
 	Oid types[MAX_ARGS];
 	Datum values[MAX_ARGS];
 	char nulls[MAX_ARGS];
-	int n = PG_NARGS();
 	TideIdentity self;
 	int rc;
 
@@ -57,7 +56,7 @@ tide_sql_table_add(PG_FUNCTION_ARGS)
 {
 	static const Oid types[] = {REGCLASSOID, TEXTOID, JSONBOID};
 
-	run_as_owner(fcinfo, "SELECT tide._table_add($1, $2, $3, $4)", types);
+	run_as_owner(fcinfo, "SELECT tide._table_add($1, $2, $3, $4)", lengthof(types), types);
 	PG_RETURN_VOID();
 }
 
@@ -67,6 +66,6 @@ tide_sql_table_remove(PG_FUNCTION_ARGS)
 {
 	static const Oid types[] = {REGCLASSOID, BOOLOID};
 
-	run_as_owner(fcinfo, "SELECT tide._table_remove($1, $2, $3)", types);
+	run_as_owner(fcinfo, "SELECT tide._table_remove($1, $2, $3)", lengthof(types), types);
 	PG_RETURN_VOID();
 }

@@ -164,8 +164,8 @@ bool
 tide_link_tables(TideLink *link, TideTableList **there, TideError *err)
 {
 	const char *destination[1] = {tide_link_destination(link)};
-	PGresult *res;
-	TideTableList *here;
+	PGresult *res = NULL;
+	TideTableList *here = NULL;
 
 	*there = NULL;
 	if (!tide_link_look(link, &here, err))

@@ -73,7 +73,7 @@ create(TideJs *js, const TideConsumerWant *want, uint64_t after_sseq, bool ack_a
 		ack_all ? "all" : "explicit", "ack_wait", (json_int_t) want->ack_wait_ms * NS_PER_MS,
 		"max_deliver", -1, "max_ack_pending", (json_int_t) want->max_ack_pending, "filter_subject",
 		want->filter, "deliver_policy", "by_start_sequence", "opt_start_seq",
-		(json_int_t) (after_sseq + 1), "replay_policy", "instant");
+		(json_int_t) after_sseq + 1, "replay_policy", "instant");
 	bool ok = tide_js_requestf(js, request, NULL, err, "CONSUMER.DURABLE.CREATE.%s.%s",
 							   want->stream, want->name);
 

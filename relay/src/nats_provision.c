@@ -543,7 +543,7 @@ begin_sequence(TideJs *js, const TideProvision *want, const TideStreamState *sta
 
 	if (state->last_seq > 0 || last == 0)
 		return true;
-	request = json_pack("{s:I}", "seq", (json_int_t) (last + SEQUENCE_GAP));
+	request = json_pack("{s:I}", "seq", (json_int_t) last + SEQUENCE_GAP);
 	ok = tide_js_requestf(js, request, NULL, &local, "STREAM.PURGE.%s", want->stream);
 	json_decref(request);
 	if (ok || local.class == TIDE_ERR_PERMISSION)

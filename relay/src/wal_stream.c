@@ -210,7 +210,7 @@ same_host(int sock)
 		struct sockaddr sa;
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-	} here, there;
+	} here = {0}, there = {0};
 	socklen_t here_len = sizeof(here);
 	socklen_t there_len = sizeof(there);
 

@@ -305,7 +305,7 @@ link_next(TideFrameSource *source, TideFrame *frame, int limit_ms)
 static void
 expect(TideFrameSource *source, uint64_t start, uint64_t end)
 {
-	TideFrame frame;
+	TideFrame frame = {0};
 
 	if (!link_next(source, &frame, 8000))
 		fail_msg("frame %d to %d did not come: %s", (int) start, (int) end, err.message);

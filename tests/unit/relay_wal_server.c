@@ -250,7 +250,7 @@ next_frame(TideWalFrames *frames, TideFrame *frame, int limit_ms)
 	long long end = tide_monotonic_ms() + limit_ms;
 	struct pollfd fds[1];
 	TideError err;
-	bool have;
+	bool have = false;
 
 	do
 	{
@@ -285,7 +285,7 @@ static uint64_t
 make_slot(void)
 {
 	TideWal *wal;
-	TideWalSlot made;
+	TideWalSlot made = {0};
 	TideError err;
 
 	assert_true(tide_wal_open(conninfo, "test", NULL, &wal, &err));
@@ -330,7 +330,7 @@ take_changes(TideWalFrames *frames, uint64_t start, uint32_t changes)
 
 	while (sum.changes < changes || open)
 	{
-		TideFrame frame;
+		TideFrame frame = {0};
 		TideFrameHeader header;
 		const uint8_t *body;
 

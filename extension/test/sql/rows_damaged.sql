@@ -78,6 +78,12 @@ SELECT f.refused(f.next(:'rel'::bytea || f.rec('I', f.u32(f.relid('t')) || f.u16
 SELECT f.refused(f.next(:'rel'::bytea || f.rec('I', f.u32(f.relid('t')) || f.u16(3) || f.value('3') || f.u8(ascii('t')) || f.u32(2) || '\xfffe' || f.value(NULL))));
 SELECT f.refused(f.next(:'rel'::bytea || f.rec('I', f.u32(f.relid('t')) || f.u16(3) || f.value('4') || f.u8(ascii('t')) || f.u32(2) || '\x6100' || f.value(NULL))));
 SELECT key, code, reason FROM tide.parked_change ORDER BY id;
+-- A delete of no row, applied and where changes wait
+SELECT f.refused(f.next(:'rel'::bytea || f.rec('D', f.u32(f.relid('t')) || f.u8(0))));
+BEGIN;
+DELETE FROM tide.parked_change;
+SELECT f.refused(f.next(:'rel'::bytea || f.rec('D', f.u32(f.relid('t')) || f.u8(0))));
+ROLLBACK;
 -- Nothing of all that is here, and the next frame comes as ever
 SELECT id, a FROM t;
 SELECT f.send(:'rel'::bytea || f.ins('t', '10', 'x', f.at('us', 1)));

@@ -36,11 +36,19 @@ CREATE FUNCTION tide._outbox(name text) RETURNS tide.outbox
 DECLARE
 	found tide.outbox;
 BEGIN
+	IF name IS NULL THEN
+		RAISE null_value_not_allowed USING
+			MESSAGE = 'the name of the outbox must not be NULL',
+			HINT = 'Pass the name given to tide.outbox_create().';
+	END IF;
 	SELECT * INTO found FROM tide.outbox o WHERE o.name = _outbox.name;
 	IF found.id IS NULL THEN
 		RAISE undefined_object USING
 			MESSAGE = format('outbox "%s" does not exist', name),
-			HINT = 'Create it with SELECT tide.outbox_create(''name''), or see tide.outbox for what exists.';
+			HINT = coalesce('Outboxes of this database: '
+							|| (SELECT string_agg(o.name, ', ' ORDER BY o.name) FROM tide.outbox o)
+							|| '. ', '')
+				   || 'SELECT tide.outbox_create(''name'') makes a new one.';
 	END IF;
 	RETURN found;
 END

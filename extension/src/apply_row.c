@@ -157,6 +157,7 @@ static bool
 find_row(TideApply *apply, TideTarget *target, TideLeaf *leaf, TupleTableSlot *row,
 		 LockTupleMode mode)
 {
+	tide_batch_store(apply);
 	if (leaf->scan == NULL)
 		return false;
 	tide_apply_act_as(apply, leaf->owner);
@@ -278,16 +279,25 @@ refuse_unchanged(TideTarget *target)
 static void
 insert_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
+	TupleTableSlot *row;
+
 	if (target->n_unchanged > 0)
 		refuse_unchanged(target);
+	if (apply->batch.leaf != leaf)
+		tide_batch_store(apply);
 	if (!target->completed)
 	{
 		tide_apply_act_as(apply, target->owner);
 		fill_defaults(target);
 	}
+	row = tide_leaf_row(target, leaf, target->incoming);
+	if (tide_batch_may(apply, target))
+	{
+		tide_batch_add(apply, target, leaf, row);
+		return;
+	}
 	before_write(apply, target, leaf);
-	ExecSimpleRelationInsert(leaf->rri, target->estate,
-							 tide_leaf_row(target, leaf, target->incoming));
+	ExecSimpleRelationInsert(leaf->rri, target->estate, row);
 	after_write(target);
 }
 

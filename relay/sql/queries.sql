@@ -8,8 +8,10 @@
 -- First in every session.
 
 -- tide.relay: what we write is done for other regions, so it must not wait for them (durability.c).
+-- jit: what looks dear to the planner here takes milliseconds, compiling it a second.
 -- name: session
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
+       pg_catalog.set_config('jit', 'off', false),
        pg_catalog.set_config('tide.relay', 'on', false);
 
 -- The coordinator.

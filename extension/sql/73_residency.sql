@@ -120,7 +120,7 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM tide._check_keys(what, residency, '{"column": "string", "regions": "object", "personal": "boolean"}');
-	IF NOT residency ?| '{column,regions}' AND NOT coalesce((residency ->> 'personal')::boolean, false) THEN
+	IF coalesce(residency ->> 'column', '') = '' AND coalesce(residency -> 'regions', '{}') = '{}' AND NOT coalesce((residency ->> 'personal')::boolean, false) THEN
 		RAISE EXCEPTION '% says nothing', what
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = 'Give "column" (which names a row''s region), "regions" or "personal": true.';
@@ -128,8 +128,31 @@ BEGIN
 		RAISE EXCEPTION 'class "%" has residency, but its rows never leave', class
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave out "residency", or choose another scope.';
 	END IF;
+	IF residency ->> 'column' = '' THEN
+		RAISE EXCEPTION 'option "column" of % is empty', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the column that says a row''s region, or leave it out.';
+	END IF;
 	PERFORM tide._residency_check_region(what, r.key, r.value)
 		FROM jsonb_each(coalesce(residency -> 'regions', '{}')) r;
+END;
+$$;
+
+/* A region may be declared before it is added; a name that is misspelt has to be seen. */
+CREATE FUNCTION tide._residency_warn_unknown(class tide.class) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	region text;
+BEGIN
+	FOR region IN SELECT k FROM jsonb_object_keys(coalesce(class.residency -> 'regions', '{}')) k
+		WHERE k NOT IN ('*', tide.region_name()) AND NOT EXISTS (SELECT FROM tide.region r WHERE r.name = k)
+			AND NOT EXISTS (SELECT FROM tide.residency_destination d WHERE d.region = k) ORDER BY k
+	LOOP
+		RAISE WARNING 'the residency of class "%" names region "%", which is not known here', class.name, region
+			USING HINT = coalesce('Regions known here: ' || (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM tide.region r) || '. ', '')
+						 || 'A misspelt region gets what "*" or "column" says, or nothing.';
+	END LOOP;
 END;
 $$;
 

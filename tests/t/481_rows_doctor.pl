@@ -116,6 +116,9 @@ sub test_tables
 		'error', 'rows.tables public.goods', qr/row security/, qr/DISABLE ROW LEVEL SECURITY/, 'row security on a target');
 	fault('eu', [ 'eu', 'REVOKE INSERT, DELETE ON goods FROM tide_relay' ], 'GRANT INSERT, DELETE ON goods TO tide_relay',
 		'error', 'rows.tables public.goods', qr/lacks INSERT, DELETE/, qr/table_add\('public\.goods', 'shop'\)/, 'missing rights');
+	fault('us', [ 'us', q{CREATE PUBLICATION mine FOR ALL TABLES; SELECT tide.class_create('kept', '{"scope": "regional"}'); CREATE TABLE kept (id int PRIMARY KEY); SELECT tide.table_add('kept', 'kept')} ],
+		q{DROP PUBLICATION mine; DROP TABLE kept; SELECT tide.class_drop('kept')},
+		'warn', 'rows.tables public.kept', qr/class "kept" says what may leave, but .* not pg_tide's: mine/, qr/take the table out of them/, 'what may not leave, in a publication of somebody else');
 	healthy('all mended');
 	return;
 }

@@ -295,7 +295,7 @@ BEGIN
 	RETURN QUERY SELECT d.object, d.change FROM tide._class_differences(old, new) d ORDER BY d.object, d.change;
 	BEGIN
 		PERFORM tide.class_create(old.name, wanted);
-		IF dry_run THEN
+		IF dry_run IS NOT FALSE THEN
 			RAISE EXCEPTION 'only looked' USING ERRCODE = 'TD000';
 		END IF;
 	EXCEPTION WHEN SQLSTATE 'TD000' THEN

@@ -135,7 +135,7 @@ sub test_locks
 {
 	$mesh->sql('us', q{INSERT INTO things SELECT n, 'locked' FROM generate_series(1001, 1010) n});
 	$mesh->settle_one('us', 'eu');
-	$mesh->sql('eu', q{ALTER ROLE relay SET lock_timeout = '300ms'; ALTER ROLE relay SET deadlock_timeout = '100ms'});
+	$mesh->sql('eu', q{ALTER ROLE relay SET lock_timeout = '300ms'; ALTER ROLE relay SET deadlock_timeout = '3s'});
 	$mesh->relay('eu')->stop;
 	$mesh->start_relay('eu');
 	my $session = $mesh->node('eu')->background_psql('postgres');

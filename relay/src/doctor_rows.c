@@ -318,8 +318,8 @@ check_foreign(TideDoctor *d, const char *id, const json_t *table)
 {
 	const json_t *foreign = json_object_get(table, "foreign_publications");
 
-	if (json_array_size(foreign) == 0 || (tide_doctor_travels(table) &&
-										  !json_is_object(json_object_get(table, "residency"))))
+	if (json_array_size(foreign) == 0 ||
+		(tide_doctor_travels(table) && !json_is_object(json_object_get(table, "residency"))))
 		return;
 	tide_doctor_report(d, TIDE_DOCTOR_WARN, id, tide_json_text(table, "name"),
 					   tide_doctor_printf(d,

@@ -51,7 +51,7 @@ BEGIN
 	IF name IS NULL THEN
 		RAISE null_value_not_allowed USING
 			MESSAGE = format('the name of the %s must not be null', what),
-			HINT = 'Give it a name of letters (a to z), digits, "_" and "-".';
+			HINT = 'Use letters (a to z), digits, "_" and "-"; at most 63 bytes.';
 	END IF;
 	IF name COLLATE "C" !~ '^[A-Za-z0-9_-]+$' OR octet_length(name) > 63 THEN
 		RAISE invalid_name USING

@@ -443,7 +443,8 @@ BEGIN
 	IF present.class <> known.name THEN
 		RAISE EXCEPTION 'table % is in class "%"', tbl, present.class
 			USING ERRCODE = 'duplicate_object',
-				  HINT = format('Take it off first with SELECT tide.table_remove(%L).', tbl);
+				  HINT = format('Move it in one transaction, so that nothing is written in between: BEGIN; SELECT tide.table_remove(%1$L); '
+								'SELECT tide.table_add(%1$L, %2$L); COMMIT. Regions that take rows from here copy it again.', tbl, known.name);
 	END IF;
 	PERFORM tide._table_make_column(tbl, region);
 	PERFORM tide._table_make_trigger(tbl);

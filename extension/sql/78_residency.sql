@@ -148,11 +148,11 @@ AS $$
 					coalesce((SELECT 'not taken from ' || string_agg(l.region, ', ' ORDER BY l.region)
 									 || ': residency needs a direct link'
 							  FROM tide.link l WHERE l.transport <> 'direct' HAVING count(*) > 0), 'this region')
+				WHEN NOT tide._residency_published(rule, t.insert_only)
+					THEN 'not as it should be: its publication was changed; call tide.table_add() again'
 				WHEN rule.filter IS NULL THEN 'nothing'
 				WHEN rule.region IN (SELECT d.region FROM tide.rows_destination d) THEN
 					'not sent: residency needs a direct link'
-				WHEN NOT tide._residency_published(rule.relid, tide._residency_publication(rule.region, t.insert_only), rule.columns)
-					THEN 'not as it should be: its publication was changed; call tide.table_add() again'
 				ELSE 'direct' END
 	FROM tide.replicated_table t WHERE t.relid = tbl
 $$;

@@ -356,6 +356,18 @@ SELECT pg_catalog.jsonb_build_object(
                                                AND u.pubname IN ('tide_global',
                                                                  'tide_global_insert', 'tide_low',
                                                                  'tide_low_insert')),
+                          'foreign_publications', (
+                              SELECT pg_catalog.jsonb_agg(DISTINCT u.pubname)
+                              FROM pg_catalog.pg_publication_tables u
+                              WHERE u.pubname NOT LIKE 'tide\_%'
+                                  AND (u.schemaname, u.tablename) IN (
+                                      SELECT n.nspname, c.relname
+                                      UNION ALL
+                                      SELECT pn.nspname, pc.relname
+                                      FROM pg_catalog.pg_partition_tree(c.oid) p
+                                          JOIN pg_catalog.pg_class pc ON pc.oid = p.relid
+                                          JOIN pg_catalog.pg_namespace pn
+                                              ON pn.oid = pc.relnamespace)),
                           'columns', (SELECT pg_catalog.jsonb_object_agg(
                                           a.attname, pg_catalog.jsonb_build_object(
                                               'type', pg_catalog.format_type(a.atttypid, NULL),

@@ -119,6 +119,8 @@ sub test_two_phase
 	$mesh->settle_one('us', 'eu');
 	is($mesh->sql('eu', 'SELECT string_agg(id::text, \',\') FROM prepared WHERE id >= 100'), '101',
 		'a prepared transaction is overtaken, and not here');
+	is($mesh->sql('us', q{SELECT who FROM tide.rows_transactions('0') WHERE state = 'prepared' AND writes}),
+		'prepared transaction "later" of role tide', '... and named where the doctor looks for old transactions');
 	$mesh->relay('eu')->kill9;
 	$mesh->node('us')->restart;
 	$mesh->start_relay('eu');

@@ -76,7 +76,7 @@ $mesh->sql('us', "BEGIN; DELETE FROM big; ROLLBACK");
 $mesh->sql('us', <<'END');
 DO $$
 BEGIN
-	FOR i IN 1 .. 30000 LOOP
+	FOR i IN 1 .. 100000 LOOP
 		BEGIN
 			INSERT INTO small VALUES (i + 10, 'sub');
 			IF i % 2 = 0 THEN
@@ -92,7 +92,7 @@ $mesh->same_tables('subtransactions: what was committed of them, and nothing els
 
 # Deletes, and many large values.
 $mesh->sql('us', 'DELETE FROM big WHERE id % 3 <> 0');
-$mesh->sql('us', q{INSERT INTO small SELECT 100000 + n, repeat(md5(n::text), 30000) FROM generate_series(1, 200) n});
+$mesh->sql('us', q{INSERT INTO small SELECT 1000000 + n, repeat(md5(n::text), 30000) FROM generate_series(1, 200) n});
 $mesh->settle_one('us', 'eu', $LIMIT);
 $mesh->same_tables('deletes, and values of a megabyte', [qw(big small)]);
 memory_ok('values of a megabyte');

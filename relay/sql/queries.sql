@@ -401,6 +401,11 @@ SELECT pg_catalog.jsonb_build_object(
     'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
     'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
                      FROM tide.rows_destination d),
+    'waited_for', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                              'region', d.region, 'silent',
+                              extract(epoch FROM pg_catalog.clock_timestamp() - d.seen_at)::bigint)
+                              ORDER BY d.region), '[]')
+                   FROM tide.rows_destination d),
     'publications', (SELECT coalesce(pg_catalog.jsonb_object_agg(
                                 p.pubname, pg_catalog.jsonb_build_object(
                                     'insert', p.pubinsert, 'update', p.pubupdate,

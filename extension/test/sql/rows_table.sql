@@ -74,6 +74,18 @@ SELECT t || ': ' || try(format('SELECT tide.table_add(%L, %L)', t, 'shop'))
 		foreign_ok,fparts,odd_parts,taken,taken_trigger,wide,missing}'::text[]) t;
 SELECT try($$SELECT tide.table_add(NULL, 'shop')$$);
 SELECT try($$SELECT tide.table_add(12345678::oid, 'shop')$$);
+CREATE TYPE a_row AS (id int);
+CREATE TABLE typed OF a_row (PRIMARY KEY (id));
+SELECT try($$SELECT tide.table_add('typed', 'shop')$$);
+-- what means nothing elsewhere is warned of; a table that nobody has counted is estimated
+CREATE TABLE regs (id int PRIMARY KEY, what regclass, kinds regtype[]);
+INSERT INTO regs SELECT n FROM generate_series(1, 5000) n;
+BEGIN;
+SELECT tide.table_add('regs', 'shop');
+SELECT rows_estimate BETWEEN 1000 AND 10000 FROM tide.rows_tables() WHERE table_name = 'regs';
+ANALYZE regs;
+SELECT rows_estimate FROM tide.rows_tables() WHERE table_name = 'regs';
+ROLLBACK;
 SELECT try($$SELECT tide.table_add('t', NULL)$$);
 SELECT try($$SELECT tide.table_add('t', 'nowhere')$$);
 SELECT options || ': ' || try(format('SELECT tide.table_add(%L, %L, %L)', 't', 'shop', options))

@@ -525,6 +525,19 @@ drop_map(const TideApply *apply, MapEntry *entry)
 	entry->map = NULL;
 }
 
+/*
+ * Only who holds the table's lock knows that: while we wait for it, somebody may give a column
+ * another type, or a default that a row would be stored without.
+ */
+static bool
+is_current(const TideMap *map)
+{
+	if (!map->valid)
+		return false;
+	LockRelationOid(map->relid, RowExclusiveLock);
+	return map->valid;
+}
+
 TideMap *
 tide_map_find(TideApply *apply, TideCursor payload)
 {
@@ -538,8 +551,8 @@ tide_map_find(TideApply *apply, TideCursor payload)
 	(void) tide_read_u32(&record); /* the origin's number may differ */
 	entry = find_entry(apply, relation.fingerprint);
 	map = entry->map;
-	if (map != NULL && map->valid && map->record_len == (size_t) (record.end - record.at) &&
-		memcmp(map->record, record.at, map->record_len) == 0)
+	if (map != NULL && map->record_len == (size_t) (record.end - record.at) &&
+		memcmp(map->record, record.at, map->record_len) == 0 && is_current(map))
 		return map;
 	drop_map(apply, entry);
 	do

@@ -6,8 +6,9 @@
  * and how far that has come; apply_session.c what must hold for the transaction (origin,
  * durability); apply_relation.c which local table a relation of the frame is;
  * apply_target.c opens that table for writing; apply_row.c applies one change;
- * apply_batch.c stores new rows, many at a time; apply_types.c makes a value of
- * bytes; apply_park.c keeps what is refused.
+ * apply_batch.c stores new rows, many at a time; apply_former.c finds the row of one that
+ * waited while the key changed; apply_types.c makes a value of bytes; apply_park.c keeps
+ * what is refused.
  *
  * Memory: a call's things live in TideApply.context, a row's in row_context,
  * which is reset after each row.
@@ -189,6 +190,7 @@ typedef struct TideMap
 	int n_keys;		  /* 0: no key here, rows can only be added */
 	AttrNumber *keys;
 	bool old_has_key; /* the origin's old tuples have all of it */
+	bool former_key;  /* ... they have that of the key it had, and both have another now */
 	AttrNumber stamp; /* of the column tide_stamp; 0: none */
 	int stamp_column; /* the frame's column of stamps, or -1 */
 } TideMap;
@@ -235,6 +237,14 @@ extern void tide_type_prepare(TideMapColumn *column, MemoryContext context);
 
 /* A value of kind 'b' or 't'; in the current context. */
 extern Datum tide_type_read(TideMapColumn *column, const TideValue *value);
+
+/* ---- apply_former.c: changes that waited while the key became another one ---- */
+
+/*
+ * Which row is meant by the columns that were the key at the origin: if it is here, its key by now is
+ * stored in target->old.
+ */
+extern bool tide_former_key(TideApply *apply, TideTarget *target, const TideValue *values);
 
 /* ---- apply_target.c: tables open for writing ---- */
 
@@ -532,6 +542,9 @@ extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const 
 /* Has the origin's column, by now, a type whose values the local one takes? */
 extern bool tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column,
 									Oid type, int32 typmod);
+
+/* Has the table, over there, by now the same key as here?  unknown: the answer if nobody said. */
+extern bool tide_schema_key_same(const TideApply *apply, Relation rel, bool unknown);
 
 /* ---- apply_ddl.c: statements of other regions ---- */
 

@@ -500,7 +500,9 @@ apply_update(TideApply *apply, TideTarget *target, TideCursor payload)
 		complete_key(map, old, new);
 		moved = !same_key_bytes(map, old, new);
 	}
-	if (moved)
+	if (map->former_key)
+		moved = tide_former_key(apply, target, old != NULL ? old : new);
+	else if (moved)
 	{
 		need_old_key(target);
 		store_row(target, target->old, old);
@@ -535,8 +537,13 @@ apply_delete(TideApply *apply, TideTarget *target, TideCursor payload)
 		read_tuple(apply, target->map, &payload, &apply->old_values);
 	if (kind == 0 || payload.at != payload.end)
 		tide_apply_malformed("a delete");
-	need_old_key(target);
-	store_row(target, target->old, apply->old_values);
+	if (!target->map->former_key)
+	{
+		need_old_key(target);
+		store_row(target, target->old, apply->old_values);
+	}
+	else if (!tide_former_key(apply, target, apply->old_values))
+		return TIDE_OUTCOME_NOTHING;
 	leaf = tide_target_leaf(apply, target, target->old);
 	input.local_present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->old),
 								   LockTupleExclusive);

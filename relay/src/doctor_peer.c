@@ -270,24 +270,36 @@ check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const json_t
 	}
 }
 
-/* Frames come by a broker: the origin publishes them once, and knows who takes them. */
+/* Does the link bring frames from a broker's stream that is for its region alone? */
+static bool
+has_own_stream(const json_t *link)
+{
+	return tide_json_bool(json_object_get(link, "options"), "own_stream");
+}
+
+/* Frames come by a broker: the origin publishes them, and knows who takes them from which stream. */
 static void
 check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 {
-	const json_t *publisher = json_object_get(peer->rows, "publisher");
-	const json_t *takers = json_object_get(peer->rows, "destinations");
 	const char *here = tide_json_text(d->rows, "region");
-	bool known = false;
+	const json_t *taker = find_member(json_object_get(peer->rows, "destinations"), "region", here);
+	const char *pipeline = has_own_stream(peer->link)
+							   ? tide_doctor_printf(d, "rows:publish:%s", here)
+							   : "rows:publish";
+	const json_t *publisher = find_member(json_object_get(peer->rows, "publishers"), "pipeline",
+										  pipeline);
+	bool known = tide_doctor_same(tide_json_text(taker, "pipeline"), pipeline);
 
-	for (size_t i = 0; i < json_array_size(takers); i++)
-		known = known || tide_doctor_same(json_string_value(json_array_get(takers, i)), here);
-	if (json_is_object(publisher) && known)
+	if (publisher != NULL && known)
 		check_own_slot(d, id, peer, peer->link, tide_json_text(publisher, "slot"),
-					   "is a relay running there? Its pipeline rows:publish reads it");
+					   tide_doctor_printf(
+						   d, "is a relay running there? Its pipeline %s reads it", pipeline));
 	else
 		tide_doctor_report(
 			d, is_new(peer->link) ? TIDE_DOCTOR_NOTE : TIDE_DOCTOR_ERROR, id, peer->region,
-			known ? "it publishes no rows" : "it does not keep its rows for this region",
+			known			? "it publishes no rows"
+			: taker != NULL ? "it keeps its rows for this region in another stream than the link's"
+							: "it does not keep its rows for this region",
 			is_new(peer->link)
 				? "the relay here announces that it takes rows; is one running?"
 				: tide_doctor_printf(d, "if that lasts: SELECT tide.link_resync('%s')",
@@ -353,9 +365,40 @@ orphan(TideDoctor *d, const char *id, const char *region, const char *where, con
 static bool
 publisher_has(const json_t *rows, const char *slot)
 {
-	const json_t *publisher = json_object_get(rows, "publisher");
+	return find_member(json_object_get(rows, "publishers"), "slot", slot) != NULL;
+}
 
-	return tide_doctor_same(tide_json_text(publisher, "slot"), slot);
+/* A region that a publisher waits for (rows: of the region that publishes) has no link that would need it. */
+static void
+check_taker(TideDoctor *d, const char *id, const char *subject, const char *where,
+			const json_t *rows, const json_t *links, const char *taker)
+{
+	const json_t *entry = find_member(json_object_get(rows, "destinations"), "region", taker);
+	const json_t *link = find_member(links, "region", tide_json_text(rows, "region"));
+
+	if (entry == NULL || (link != NULL && !tide_doctor_same(tide_json_text(link, "transport"), "direct")))
+		return;
+	tide_doctor_report(
+		d, TIDE_DOCTOR_WARN, id, subject,
+		tide_doctor_printf(d, "%s keeps WAL for region \"%s\", which has no such link",
+						   tide_json_text(entry, "pipeline"), taker),
+		tide_doctor_printf(d, "%s: SELECT tide.rows_leave('%s')", where, taker));
+}
+
+/* Here, of other regions, and in other regions, of this one. */
+static void
+check_takers(TideDoctor *d, const char *id)
+{
+	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
+	{
+		if (peer->rows == NULL)
+			continue;
+		check_taker(d, id, peer->region, "here", d->rows, json_object_get(peer->rows, "links"),
+					peer->region);
+		check_taker(d, id, peer->region,
+					tide_doctor_printf(d, "in region \"%s\"", peer->region), peer->rows,
+					json_object_get(d->rows, "links"), tide_json_text(d->rows, "region"));
+	}
 }
 
 static const TidePeer *
@@ -457,6 +500,7 @@ check_orphans(TideDoctor *d, const char *id)
 {
 	check_slots_here(d, id);
 	check_slots_left(d, id);
+	check_takers(d, id);
 }
 
 /* ---- tables in both regions ---- */
@@ -761,7 +805,7 @@ is_withheld(const TideDoctor *d, const json_t *there, const char *from)
 			return true;
 	}
 	return json_is_object(json_object_get(there, "residency")) &&
-		   !tide_doctor_same(tide_json_text(link, "transport"), "direct");
+		   !tide_doctor_same(tide_json_text(link, "transport"), "direct") && !has_own_stream(link);
 }
 
 /*

@@ -1,6 +1,6 @@
 /*
  * rows_publish.c
- *		The pipeline "rows:publish": this region's rows, once, on a broker for everybody.
+ *		Pipelines of direction "rows": this region's rows on a broker.
  *
  * Owns: see rows_publish.h; the slot's life, where a run begins, what destinations
  * say, rewinding for one that lacks something.  Does not own: messages and their
@@ -65,6 +65,7 @@ typedef struct Publisher
 
 	/* tide.relay_rows() and tide.rows_identify() */
 	char *slot;
+	char *destination; /* whom the stream is for; NULL: all that have none of their own */
 	json_t *options;
 	uint64_t least;
 	Destination *destinations;
@@ -168,8 +169,10 @@ read_spec(Publisher *p, TideError *err)
 		return tide_error(err, TIDE_ERR_CONFIG, "", "nobody takes rows of this region by a broker");
 	}
 	free(p->slot);
+	free(p->destination);
 	json_decref(p->options);
 	p->slot = tide_strdup(PQgetvalue(res, 0, 0));
+	p->destination = PQgetisnull(res, 0, 5) ? NULL : tide_strdup(PQgetvalue(res, 0, 5));
 	p->options = json_loads(PQgetvalue(res, 0, 2), 0, NULL);
 	p->least = tide_pg_lsn(res, 0, 3);
 	regions = json_loads(PQgetvalue(res, 0, 4), 0, NULL);
@@ -182,7 +185,7 @@ read_spec(Publisher *p, TideError *err)
 static bool
 identify(Publisher *p, TideError *err)
 {
-	const char *values[1] = {NULL}; /* for nobody in particular */
+	const char *values[1] = {p->destination};
 	PGresult *res;
 	bool logical;
 
@@ -344,7 +347,7 @@ find_published(Publisher *p, uint64_t *end, TideError *err)
 static bool
 find_publications(Publisher *p, char **publications, TideError *err)
 {
-	const char *values[2] = {NULL, "main,low"}; /* one stream for all regions has everything */
+	const char *values[2] = {p->destination, "main,low"}; /* one stream has everything */
 	PGresult *res;
 
 	*publications = NULL;
@@ -695,11 +698,12 @@ turn(Publisher *p, TideError *err)
 static void
 tidy_up(Publisher *p)
 {
+	const char *values[1] = {p->info->name};
 	TideError err = {0};
 	PGresult *res;
 	bool wanted;
 
-	if (!home_exec(p, tide_q_rows_published, 0, NULL, &res, &err))
+	if (!home_exec(p, tide_q_rows_published, 1, values, &res, &err))
 		return;
 	wanted = tide_pg_bool(res, 0, 0);
 	PQclear(res);
@@ -752,7 +756,7 @@ subscribe(Publisher *p, TideRowsTopic topic, Tag tag, TideError *err)
 {
 	char subject[TIDE_ROWS_SUBJECT];
 
-	tide_rows_topic(topic, p->info->region, subject, sizeof(subject));
+	tide_rows_topic(topic, p->info->region, p->destination, subject, sizeof(subject));
 	return tide_mailbox_subscribe(p->box, subject, tag, err);
 }
 
@@ -761,7 +765,7 @@ open_stream(Publisher *p, TideError *err)
 {
 	TideStreamState state = {0};
 
-	tide_rows_stream(p->options, p->info->region, true, &p->stream);
+	tide_rows_stream(p->options, p->info->region, p->destination, true, &p->stream);
 	if (!tide_nats_open(p->options, p->info->name, p->pipeline->drain, &p->nats, err) ||
 		!tide_js_open(p->nats, tide_nats_opt(p->options, "domain"), &p->js, err) ||
 		!tide_provision_stream(p->js, &p->stream.want, &state, err))
@@ -785,6 +789,7 @@ close_publisher(Publisher *p)
 	p->pipeline->home = NULL;
 	free_destinations(p);
 	free(p->slot);
+	free(p->destination);
 	json_decref(p->options);
 }
 

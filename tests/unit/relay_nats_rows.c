@@ -165,7 +165,7 @@ origin_open(TestOrigin *origin, int port, const char *more)
 
 	test_pipeline(&origin->pipeline, "rows:publish", ORIGIN, ORIGIN,
 				  "{\"url\":\"nats://127.0.0.1:%d\"%s}", port, more);
-	tide_rows_stream(origin->pipeline.info.config, ORIGIN, true, &origin->stream);
+	tide_rows_stream(origin->pipeline.info.config, ORIGIN, NULL, true, &origin->stream);
 	ASSERT_OK(tide_nats_open(origin->pipeline.info.config, "origin", NULL, &origin->nats, &err));
 	ASSERT_OK(tide_js_open(origin->nats, NULL, &origin->js, &err));
 	ASSERT_OK(tide_provision_stream(origin->js, &origin->stream.want, &state, &err));
@@ -564,7 +564,7 @@ the_missing_is_asked_for(void **state)
 
 	(void) state;
 	origin_open(&origin, server.port, "");
-	tide_rows_topic(TIDE_ROWS_REWIND, ORIGIN, subject, sizeof(subject));
+	tide_rows_topic(TIDE_ROWS_REWIND, ORIGIN, NULL, subject, sizeof(subject));
 	ASSERT_OK(tide_mailbox_subscribe(origin.box, subject, 9, &err));
 	link_init(&l, "link:missing", server.port, "");
 	origin_send(&origin, 7000, 7010, 0, 10);

@@ -95,6 +95,8 @@ static const TideOption options[] = {
 	{NATS, SOURCE, "max_ack_pending", TIDE_OPT_INT, false, 1, 1000000, "20000",
 		"most messages delivered and not yet acknowledged"},
 
+	{NATS, ALL, "inbox_prefix", TIDE_OPT_NAME, false, 0, 0, "_INBOX",
+		"first word of the subjects on which this relay gets answers, so that permissions can keep others from them"},
 	{NATS, ALL, "credentials_file", TIDE_OPT_FILE, false, 0, 0, NULL,
 		"path of a NATS credentials file, on the relay's machine"},
 	{NATS, ALL, "nkey_seed", TIDE_OPT_SECRET, false, 0, 0, NULL,

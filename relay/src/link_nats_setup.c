@@ -113,7 +113,7 @@ static char *
 publisher_options(const TideLink *link)
 {
 	static const char *const ours[] = {"url",		   "peer_url", "domain", "peer_domain", "copy",
-									   "copy_workers", "resync",   "paused", "transport"};
+									   "copy_workers", "resync",   "paused", "transport",   "inbox_prefix"};
 	json_t *options = json_deep_copy(link->spec.options);
 	json_t *url = json_object_get(link->spec.options, "peer_url");
 	json_t *domain = json_object_get(link->spec.options, "peer_domain");

@@ -291,9 +291,9 @@ check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 	bool known = tide_doctor_same(tide_json_text(taker, "pipeline"), pipeline);
 
 	if (publisher != NULL && known)
-		check_own_slot(d, id, peer, peer->link, tide_json_text(publisher, "slot"),
-					   tide_doctor_printf(
-						   d, "is a relay running there? Its pipeline %s reads it", pipeline));
+		check_own_slot(
+			d, id, peer, peer->link, tide_json_text(publisher, "slot"),
+			tide_doctor_printf(d, "is a relay running there? Its pipeline %s reads it", pipeline));
 	else
 		tide_doctor_report(
 			d, is_new(peer->link) ? TIDE_DOCTOR_NOTE : TIDE_DOCTOR_ERROR, id, peer->region,
@@ -368,7 +368,7 @@ publisher_has(const json_t *rows, const char *slot)
 	return find_member(json_object_get(rows, "publishers"), "slot", slot) != NULL;
 }
 
-/* A region that a publisher waits for (rows: of the region that publishes) has no link that would need it. */
+/* A region that a publisher (rows: of its region) waits for has no link that would need it. */
 static void
 check_taker(TideDoctor *d, const char *id, const char *subject, const char *where,
 			const json_t *rows, const json_t *links, const char *taker)
@@ -376,13 +376,14 @@ check_taker(TideDoctor *d, const char *id, const char *subject, const char *wher
 	const json_t *entry = find_member(json_object_get(rows, "destinations"), "region", taker);
 	const json_t *link = find_member(links, "region", tide_json_text(rows, "region"));
 
-	if (entry == NULL || (link != NULL && !tide_doctor_same(tide_json_text(link, "transport"), "direct")))
+	if (entry == NULL ||
+		(link != NULL && !tide_doctor_same(tide_json_text(link, "transport"), "direct")))
 		return;
-	tide_doctor_report(
-		d, TIDE_DOCTOR_WARN, id, subject,
-		tide_doctor_printf(d, "%s keeps WAL for region \"%s\", which has no such link",
-						   tide_json_text(entry, "pipeline"), taker),
-		tide_doctor_printf(d, "%s: SELECT tide.rows_leave('%s')", where, taker));
+	tide_doctor_report(d, TIDE_DOCTOR_WARN, id, subject,
+					   tide_doctor_printf(d,
+										  "%s keeps WAL for region \"%s\", which has no such link",
+										  tide_json_text(entry, "pipeline"), taker),
+					   tide_doctor_printf(d, "%s: SELECT tide.rows_leave('%s')", where, taker));
 }
 
 /* Here, of other regions, and in other regions, of this one. */
@@ -395,9 +396,9 @@ check_takers(TideDoctor *d, const char *id)
 			continue;
 		check_taker(d, id, peer->region, "here", d->rows, json_object_get(peer->rows, "links"),
 					peer->region);
-		check_taker(d, id, peer->region,
-					tide_doctor_printf(d, "in region \"%s\"", peer->region), peer->rows,
-					json_object_get(d->rows, "links"), tide_json_text(d->rows, "region"));
+		check_taker(d, id, peer->region, tide_doctor_printf(d, "in region \"%s\"", peer->region),
+					peer->rows, json_object_get(d->rows, "links"),
+					tide_json_text(d->rows, "region"));
 	}
 }
 

@@ -82,8 +82,8 @@ tide_nats_link_where(TideLink *link, TideNats *nats, TideRowsAnswer *answer, boo
 	tide_nats_link_note(link, link->spec.position > 0 ? link->spec.position : 1, &note);
 	snprintf(reply, sizeof(reply), "%s.where", tide_nats_inbox(nats));
 	if (!tide_nats_subscribe(nats, reply, &sub, err) ||
-		!tide_rows_tell(nats, TIDE_ROWS_WHERE, link->spec.region, tide_link_destination(link), reply,
-						&note, err))
+		!tide_rows_tell(nats, TIDE_ROWS_WHERE, link->spec.region, tide_link_destination(link),
+						reply, &note, err))
 		return false;
 	tide_nats_flush(nats);
 	if (!tide_nats_next(nats, sub, ASK_MS, &msg, &local))
@@ -112,8 +112,9 @@ tide_nats_link_connect(TideLink *link, TideNats **nats, TideError *err)
 static char *
 publisher_options(const TideLink *link)
 {
-	static const char *const ours[] = {"url",		   "peer_url", "domain", "peer_domain", "copy",
-									   "copy_workers", "resync",   "paused", "transport",   "inbox_prefix"};
+	static const char *const ours[] = {"url",		"peer_url",		"domain", "peer_domain",
+									   "copy",		"copy_workers", "resync", "paused",
+									   "transport", "inbox_prefix"};
 	json_t *options = json_deep_copy(link->spec.options);
 	json_t *url = json_object_get(link->spec.options, "peer_url");
 	json_t *domain = json_object_get(link->spec.options, "peer_domain");
@@ -227,7 +228,10 @@ tide_nats_link_reserve(TideLink *link, uint64_t *position, TideError *err)
 	return true;
 }
 
-/* The publisher does not wait for us: somebody made us leave, it lost its memory, or we want another stream. */
+/*
+ * The publisher does not wait for us: somebody made us leave, it lost its memory, or we want
+ * another stream.
+ */
 static bool
 announce_again(TideLink *link, char *gap, size_t gap_size, TideError *err)
 {
@@ -239,8 +243,9 @@ announce_again(TideLink *link, char *gap, size_t gap_size, TideError *err)
 	if (gone)
 		snprintf(gap, gap_size, "%s", local.message);
 	else if (tide_error_retryable(&local))
-		tide_log_error(TIDE_LOG_WARN, &local,
-					   "the publisher does not answer for this region, and its database can't be told");
+		tide_log_error(
+			TIDE_LOG_WARN, &local,
+			"the publisher does not answer for this region, and its database can't be told");
 	else
 	{
 		*err = local;

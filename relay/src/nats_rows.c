@@ -22,7 +22,7 @@
 #define PART_HEADER "Tide-Part"
 #define HEADER_ROOM 2048 /* more than subject, reply and headers of a message ever need */
 #define MIN_PART 1024
-#define WAY 136 /* two regions' names */
+#define WAY 136					   /* two regions' names */
 #define DUPLICATE_WINDOW_MS 120000 /* ids never come again; the server wants one anyway */
 /* A frame of incompressible records, its header and the origin's name. */
 #define MAX_FRAME_BYTES (TIDE_FRAME_MAX_RAW + TIDE_FRAME_HEADER + 256)

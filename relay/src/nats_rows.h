@@ -53,9 +53,8 @@ typedef struct TideRowsStream
  * publishes.  destination: for whom alone; NULL: for all.  origin: the stream is
  * that region's own, not a copy of it.
  */
-extern void
-tide_rows_stream(const json_t *options, const char *region, const char *destination, bool origin,
-				 TideRowsStream *stream);
+extern void tide_rows_stream(const json_t *options, const char *region, const char *destination,
+							 bool origin, TideRowsStream *stream);
 
 /* ---- frames as messages ---- */
 
@@ -138,9 +137,9 @@ extern void tide_rows_topic(TideRowsTopic topic, const char *region, const char 
 							char *subject, size_t size);
 
 /* region: who publishes; destination: for whom alone, or NULL.  reply may be NULL. */
-extern bool tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region,
-						   const char *destination, const char *reply, const TideRowsNote *note,
-						   TideError *err);
+extern bool
+tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region, const char *destination,
+			   const char *reply, const TideRowsNote *note, TideError *err);
 extern bool tide_rows_read_note(natsMsg *msg, TideRowsNote *note);
 extern bool
 tide_rows_reply(TideNats *nats, const char *reply, const TideRowsAnswer *answer, TideError *err);

@@ -691,9 +691,28 @@ turn(Publisher *p, TideError *err)
 	return p->rewind_to == 0 || begin_run(p, p->rewind_to, err);
 }
 
+/* By a connection of its own: ours may be broken, and gives up when it is asked to stop. */
+static bool
+drop_stream(const Publisher *p, TideError *err)
+{
+	TideRowsStream stream;
+	TideNats *nats;
+	TideJs *js = NULL;
+	bool ok;
+
+	tide_rows_stream(p->options, p->info->region, p->destination, true, &stream);
+	if (!tide_nats_open(p->options, p->info->name, NULL, &nats, err))
+		return false;
+	ok = tide_js_open(nats, tide_nats_opt(p->options, "domain"), &js, err) &&
+		 tide_provision_drop(js, &stream.want, err);
+	tide_js_close(js);
+	tide_nats_close(nats);
+	return ok;
+}
+
 /*
- * Stopping because nobody takes rows any more: the stream goes, if it is ours.
- * The database sees to the slot.
+ * The attempt is over.  If that is because nobody takes rows any more the stream goes, if it is
+ * ours.  The database sees to the slot.
  */
 static void
 tidy_up(Publisher *p)
@@ -703,11 +722,11 @@ tidy_up(Publisher *p)
 	PGresult *res;
 	bool wanted;
 
-	if (!home_exec(p, tide_q_rows_published, 1, values, &res, &err))
+	if (p->options == NULL || !home_exec(p, tide_q_rows_published, 1, values, &res, &err))
 		return;
 	wanted = tide_pg_bool(res, 0, 0);
 	PQclear(res);
-	if (!wanted && !tide_provision_drop(p->js, &p->stream.want, &err))
+	if (!wanted && !drop_stream(p, &err))
 		tide_log_error(TIDE_LOG_WARN, &err,
 					   "could not delete the stream that nobody reads any more");
 }
@@ -738,14 +757,8 @@ publish(Publisher *p, TideError *err)
 			continue;
 		why = *err;
 		if (!recover(p, &why, err))
-		{
-			/* The pipeline may be gone before we were told to stop. */
-			if (why.class == TIDE_ERR_STALE)
-				tidy_up(p);
 			return false;
-		}
 	}
-	tidy_up(p);
 	return true;
 }
 
@@ -805,6 +818,8 @@ tide_rows_publish_run(TidePipeline *pipeline, TideError *err)
 		tide_pipeline_opened(pipeline);
 		ok = publish(&p, err);
 	}
+	/* The pipeline may be gone before we were told to stop. */
+	tidy_up(&p);
 	close_publisher(&p);
 	return ok;
 }

@@ -181,12 +181,10 @@ cmp_ok($mesh->relay('us')->metric('pg_tide_row_frames_sent_total', qr/pipeline="
 
 # ---- the other one gets one, too, while rows are written ----
 
-my @writers = map { $mesh->node('us')->background_psql('postgres') } 0 .. 2;
-$writers[$_]->query_safe(write_rows(2, $_)) for 0 .. 2;
+$mesh->sql('us', write_rows(2, $_)) for 0 .. 2;
 like(link_says('ap', 'us', own_stream => $true), qr/^(?:psql:[^\n]*)?NOTICE: .*are copied again/, 'switched: said what that means')
   or diag($mesh->sql('ap', 'SELECT options FROM tide.link'));
-$writers[$_]->query_safe(write_rows(3, $_)) for 0 .. 2;
-$_->quit for @writers;
+$mesh->sql('us', write_rows(3, $_)) for 0 .. 2;
 ok(defined $mesh->wait_value('ap', q{SELECT resyncs = 1 AND phase = 'streaming' AND state = 'streaming' FROM tide.links}, 't', 120), 'ap has been copied again');
 ok(defined $mesh->wait_copied('ap', 'us', 120), '... all of it');
 ok(defined $mesh->wait_value('us', q{SELECT string_agg(pipeline, ' ' ORDER BY pipeline) FROM tide.rows_publisher}, "rows:publish:$AP rows:publish:$EU"), 'a publisher each, and none for all');
@@ -198,27 +196,25 @@ ok(defined $mesh->wait_value('us', q{SELECT count(*) FROM pg_replication_slots W
 know('us', $EU, $mesh->conninfo('eu'));
 is(link_says('us', 'eu', own_stream => $true), '', 'us takes rows from eu, by such a stream');
 ok(defined $mesh->wait_copied('us', 'eu', 120), '... and streams');
-@writers = map { $mesh->node('us')->background_psql('postgres') } 0 .. 2;
 my $seed = $ENV{TIDE_SEED} // time ^ $$;
 note "seed $seed (TIDE_SEED=$seed repeats it)";
 srand $seed;
-my @kills = ((map { my $side = $_; map { [ relay => $side ] } 1 .. 3 } qw(us eu ap)), [ broker => 'us' ], [ broker => 'us' ], [ broker => 'eu' ], [ broker => 'ap' ], [ server => 'eu' ]);
+my @kills = ((map { my $side = $_; map { [ relay => $side ] } 1 .. 3 } qw(us eu ap)), [ broker => 'us' ], [ broker => 'us' ], [ broker => 'eu' ], [ broker => 'ap' ], [ server => 'eu' ], [ server => 'us' ], [ backend => 'us' ]);
 @kills = sort { $a->[2] <=> $b->[2] } map { [ @$_, rand ] } @kills;
 for my $round (4 .. 3 + @kills)
 {
-	$writers[$_]->query_safe(write_rows($round, $_)) for 0 .. 2;
+	$mesh->sql('us', write_rows($round, $_)) for 0 .. 2;
 	sleep rand(0.6);
 	my ($what, $side) = @{ $kills[ $round - 4 ] };
 	PgTide::RowKills->can("kill_$what")->($mesh, $side);
-	$writers[0]->query_safe("BEGIN; UPDATE customer SET region = '$EU', name = 'EUROPE', secret = 'HIDDEN-eu' WHERE id % 30 = 0; "
+	$mesh->sql('us', "BEGIN; UPDATE customer SET region = '$EU', name = 'EUROPE', secret = 'HIDDEN-eu' WHERE id % 30 = 0; "
 		. "UPDATE customer SET region = '$AP', name = 'ASIATIC', secret = 'HIDDEN-ap' WHERE id % 30 = 0; "
 		. "UPDATE customer SET region = '$EU', name = 'EUROPE', secret = 'HIDDEN-eu' WHERE id % 60 = 0; COMMIT");
 	# What eu writes and may not keep.
 	$mesh->sql('eu', "INSERT INTO customer SELECT 10000 + $round * 10 + n, '$US', 'of eu' FROM generate_series(1, 3) n");
 }
 # Larger than a frame, and none of it for anybody.
-$writers[0]->query_safe(q{INSERT INTO customer SELECT 100000 + n, 'us-east', repeat('AMERICA', 30), 'HIDDEN-us' FROM generate_series(1, 10000) n; DELETE FROM customer WHERE id > 100000});
-$_->quit for @writers;
+$mesh->sql('us', q{INSERT INTO customer SELECT 100000 + n, 'us-east', repeat('AMERICA', 30), 'HIDDEN-us' FROM generate_series(1, 10000) n; DELETE FROM customer WHERE id > 100000});
 $mesh->settle_one('us', $_, 180) for qw(eu ap);
 $mesh->settle_one('eu', 'us', 180);
 for my $side (qw(eu ap))

@@ -10,6 +10,7 @@ use PgTide::Keys;
 use PgTide::Mesh;
 use PgTide::Nats;
 use PgTide::NatsWire;
+use PgTide::Relay;
 use PgTide::Test qw(wait_until);
 
 my $PORT = 4250;
@@ -97,6 +98,18 @@ like(asked(@$_), $hidden, "not $_->[0]")
   [ "STREAM.UPDATE.$own", $copy ], ["STREAM.DELETE.$other"], ["STREAM.PURGE.$other"], ["DIRECT.GET.$other"];
 like(said("SUB $_ 9"), $hidden, "eu can't listen to $_") for "tide.rows.$US.$AP.frames", 'tide.rows.>', '>', "_INBOX_$AP.>", '_INBOX.>', '$JS.>', '_TIDE.>', '*.rows.*.*.*';
 like(said("PUB $_ 2\r\n{}"), $hidden, "... nor say $_") for "_TIDE.rows.$US.$AP.confirm", "_TIDE.rows.$US.confirm", "tide.rows.$US.$AP.frames", "\$JS.ACK.$other.tide_$AP.1.1.1.1.0";
+
+# A relay that hangs, with both publishers: another one takes them over.
+$mesh->relay('us')->freeze;
+my $spare = PgTide::Relay->new(name => 'spare', conninfo => $mesh->node('us')->relay_conninfo, env => { NATS_SEED => $key{us}{seed} })->start(limit => 40);
+$mesh->sql('us', q{UPDATE customer SET name = 'taken over'});
+$mesh->settle_one('us', $_) for qw(eu ap);
+$mesh->relay('us')->thaw;
+$mesh->sql('us', q{UPDATE customer SET name = 'and awake'});
+$mesh->settle_one('us', $_) for qw(eu ap);
+is($mesh->sql($_, q{SELECT count(*) FILTER (WHERE name = 'and awake'), count(*) FROM customer}), '10|10', "$_: another relay publishes when one hangs") for qw(eu ap);
+$mesh->nothing_special('nothing was copied twice');
+is($spare->stop, 0, 'the spare ends with status 0');
 
 # Nothing of that is needed: the relays never asked for more than they may.
 unlike($mesh->relay($_)->log_text, qr/permission/i, "the relay of $_ was refused nothing") for qw(eu ap);

@@ -161,19 +161,24 @@ CREATE TABLE tide.lag_history
 	PRIMARY KEY (link_id, hour)
 ) WITH (fillfactor = 50);
 
-/* Publishing rows on a broker, once for everybody; at most one.  Pipeline 'rows:publish'. */
+/*
+ * Publishing rows on a broker: once for everybody by the pipeline 'rows:publish', and once more by
+ * 'rows:publish:REGION' for each region that has a stream of its own.
+ */
 CREATE TABLE tide.rows_publisher
 (
-	singleton	boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+	pipeline	text COLLATE "C" PRIMARY KEY,
+	destination	text COLLATE "C",					-- whom the stream is for; NULL: all that have none of their own
 	transport	text NOT NULL CHECK (transport IN ('nats', 'kafka')),
 	options		jsonb NOT NULL,
 	slot		name NOT NULL
 );
 
-/* Who takes them, and how far it has durably come: the slot is confirmed up to the least of these. */
+/* Who takes them from which, and how far it has durably come: the slot is confirmed up to the least of these. */
 CREATE TABLE tide.rows_destination
 (
 	region		text COLLATE "C" PRIMARY KEY,
+	pipeline	text COLLATE "C" NOT NULL,			-- of the publisher
 	position	pg_lsn NOT NULL,
 	seen_at		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );

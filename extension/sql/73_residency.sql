@@ -523,7 +523,7 @@ BEGIN
 	/* A copy that is under way brings what was allowed when it began: it is not the one that is wanted now. */
 	UPDATE tide.link_table t SET state = 'wanted', copied_lsn = NULL, wish = t.wish + 1
 		FROM tide.link l, pg_class c, pg_namespace n
-		WHERE l.id = t.link_id AND l.copy AND l.transport = 'direct' AND (t.state <> 'copied' OR tide._residency_looser(old, new))
+		WHERE l.id = t.link_id AND l.copy AND tide._link_for_one(l) AND (t.state <> 'copied' OR tide._residency_looser(old, new))
 			AND c.oid = tbl AND n.oid = c.relnamespace AND t.schema_name = n.nspname AND t.table_name = c.relname;
 	IF new.filter IS DISTINCT FROM 'true' OR new.columns IS NOT NULL THEN
 		PERFORM tide._residency_note_due(tbl);
@@ -628,18 +628,28 @@ BEGIN
 END;
 $$;
 
-/* Frames on a broker are the same for all: nothing with residency is in them. */
+/* Is what comes by the link made for this region alone?  A broker's stream for all has nothing with residency in it. */
+CREATE FUNCTION tide._link_for_one(link tide.link) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT link.transport = 'direct' OR coalesce((link.options ->> 'own_stream')::boolean, false) $$;
+
 CREATE FUNCTION tide._residency_warn() RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	regions text := (SELECT string_agg(DISTINCT r, ', ') FROM (SELECT d.region FROM tide.rows_destination d
-					 UNION SELECT l.region FROM tide.link l WHERE l.transport <> 'direct') x (r));
+	takers text := (SELECT string_agg(d.region, ', ' ORDER BY d.region) FROM tide.rows_destination d
+					WHERE d.pipeline = tide._publisher_pipeline());
+	origins text := (SELECT string_agg(l.region, ', ' ORDER BY l.region) FROM tide.link l WHERE NOT tide._link_for_one(l));
 BEGIN
-	IF regions IS NOT NULL THEN
-		RAISE WARNING 'tables with residency don''t travel by a broker: % and this region exchange nothing of them', regions
-			USING HINT = 'Residency needs a direct link: tide.link_remove(), then tide.link_add() without a transport.';
+	IF origins IS NOT NULL THEN
+		RAISE WARNING 'tables with residency don''t travel by a stream that other regions read, too: nothing of them comes from %', origins
+			USING HINT = 'Add "own_stream": true to the options of tide.link_add(), or use a direct link.';
+	END IF;
+	IF takers IS NOT NULL THEN
+		RAISE WARNING 'tables with residency don''t travel by a stream that other regions read, too: nothing of them goes to %', takers
+			USING HINT = 'There, add "own_stream": true to the options of tide.link_add(), or use a direct link.';
 	END IF;
 END;
 $$;
@@ -682,7 +692,7 @@ DECLARE
 	pub name;
 BEGIN
 	IF EXISTS (SELECT FROM pg_replication_slots s
-			   WHERE s.slot_name LIKE 'tide\_link\_%\_' || lpad(to_hex(tide.region_id(region)), 8, '0')) THEN
+			   WHERE s.slot_name ~ ('^tide_(link|rows)_.*_' || lpad(to_hex(tide.region_id(region)), 8, '0') || '$')) THEN
 		RETURN;
 	END IF;
 	DELETE FROM tide.residency_destination d WHERE d.region = _residency_drop_destination.region;
@@ -792,7 +802,7 @@ BEGIN
 	RETURN NEXT format('region %s may have %s; had %s', new.region, tide._residency_words(new), tide._residency_words(old));
 	IF here THEN
 		IF tide._residency_looser(old, new) THEN
-			RETURN NEXT 'is copied here again from every region with a direct link';
+			RETURN NEXT 'is copied here again from every region whose link is direct or has a stream of its own';
 		END IF;
 		SELECT h.rows - h.own AS rows, h.values, h.own INTO held
 			FROM tide._residency_held(tbl, new, speaks) h;

@@ -123,6 +123,11 @@ BEGIN
 				  HINT = format('Remove the link with SELECT tide.link_remove(%L), wait until tide.links no longer shows it, and add it again.',
 								known.name);
 	END IF;
+	IF transport = 'nats' AND NOT tide._link_for_one(link) AND (options ->> 'own_stream')::boolean
+		AND EXISTS (SELECT FROM tide.link_progress p WHERE p.link_id = link.id)
+	THEN
+		RAISE NOTICE 'rows of region "%" are copied again, as the stream they came by had less in it', known.name;
+	END IF;
 	UPDATE tide.link l SET
 		options = link_add.options - '{transport,copy,paused}'::text[],
 		by_superuser = superuser,

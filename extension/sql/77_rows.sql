@@ -2,7 +2,7 @@
  * 77_rows.sql
  *		What a region that others take rows from tells their relays.
  *
- * Owns: who is here, what is published, slots, heartbeats; the publisher on a
+ * Owns: who is here, what is published, slots, heartbeats; the publishers on a
  * broker and who takes rows from there.  Does not own: reading the WAL (the
  * relay), which tables are published (75_table.sql).
  */
@@ -15,7 +15,7 @@ AS $$ SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg
 
 /*
  * Who is here.  Asked before anything else, so what is to be published gets its publications now, if
- * it has none; and the region that asks gets its own (73_residency.sql), unless it takes rows from a broker.
+ * it has none; and the region that asks gets its own (73_residency.sql), unless it takes rows from a broker's stream for all.
  * The timeline is that of the WAL being written: a checkpoint would tell of a
  * promotion much later.
  */
@@ -119,7 +119,7 @@ $$;
 /*
  * What is published, and how a destination reads it: the rows written here; those
  * that came from elsewhere come to it from there.  Of tables with residency, what that destination may have;
- * NULL: one on a broker, which gets nothing of them.
+ * NULL: one that reads a broker's stream for all, which has nothing of them.
  */
 CREATE FUNCTION tide.rows_tables(destination text DEFAULT NULL)
 RETURNS TABLE (schema_name text, table_name text, class text, insert_only boolean, columns text[], types text[],
@@ -171,64 +171,82 @@ $$;
 
 /* ---- rows on a broker ---- */
 
-/* What belongs to it: the slot, and the pipeline whose relay reads it. */
-CREATE FUNCTION tide._publisher_slot() RETURNS name
+/* What belongs to a publisher: the pipeline, and the slot that its relay reads.  destination NULL: that of all. */
+CREATE FUNCTION tide._publisher_pipeline(destination text DEFAULT NULL) RETURNS text
+LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT 'rows:publish' || coalesce(':' || destination, '') $$;
+
+/* Slots are the whole cluster's.  The doctor reads the number at the end. */
+CREATE FUNCTION tide._publisher_slot(destination text DEFAULT NULL) RETURNS name
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
-AS $$ SELECT ('tide_rows_' || d.oid)::name FROM pg_database d WHERE d.datname = current_database() $$;
+AS $$
+	SELECT ('tide_rows_' || d.oid || coalesce('_' || lpad(to_hex(tide.region_id(destination)), 8, '0'), ''))::name
+	FROM pg_database d WHERE d.datname = current_database()
+$$;
 
 /*
  * Before anything is written: a transaction that has written can't make a slot.
  * The lock, held until the transaction ends, keeps others from making it too, and
  * from dropping it because nobody has announced himself yet.
  */
-CREATE FUNCTION tide._publisher_make_slot() RETURNS void
+CREATE FUNCTION tide._publisher_make_slot(slot name) RETURNS pg_lsn
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM pg_advisory_xact_lock(1953064038, 0);
-	IF NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot()) THEN
-		PERFORM pg_create_logical_replication_slot(tide._publisher_slot(), 'pgoutput');
+	IF NOT EXISTS (SELECT FROM pg_replication_slots s WHERE s.slot_name = slot) THEN
+		PERFORM pg_create_logical_replication_slot(slot, 'pgoutput');
 	END IF;
+	RETURN (SELECT s.confirmed_flush_lsn FROM pg_replication_slots s WHERE s.slot_name = slot);
 END;
 $$;
 
 /* Options are the first destination's, until one is alone and brings others. */
-CREATE FUNCTION tide._publisher_make(transport text, options jsonb, alone boolean) RETURNS void
+CREATE FUNCTION tide._publisher_make(destination text, transport text, options jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	pipe text := tide._publisher_pipeline(destination);
+	alone boolean := (SELECT count(*) = 1 FROM tide.rows_destination d WHERE d.pipeline = pipe);
 	publisher tide.rows_publisher;
 BEGIN
-	INSERT INTO tide.rows_publisher AS p (transport, options, slot)
-		VALUES (_publisher_make.transport, _publisher_make.options, tide._publisher_slot())
+	INSERT INTO tide.rows_publisher AS p (pipeline, destination, transport, options, slot)
+		VALUES (pipe, _publisher_make.destination, _publisher_make.transport, _publisher_make.options, tide._publisher_slot(destination))
 		ON CONFLICT ON CONSTRAINT rows_publisher_pkey DO UPDATE
 			SET transport = excluded.transport, options = excluded.options
 			WHERE alone AND (p.transport, p.options) IS DISTINCT FROM (excluded.transport, excluded.options);
-	SELECT p.* INTO STRICT publisher FROM tide.rows_publisher p;
+	SELECT p.* INTO STRICT publisher FROM tide.rows_publisher p WHERE p.pipeline = pipe;
 	IF publisher.transport <> transport THEN
 		RAISE EXCEPTION 'region "%" publishes its rows by %, not by %', tide.region_name(), publisher.transport, transport
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  HINT = 'All regions that take its rows from a broker use the same kind.';
 	END IF;
-	PERFORM tide._pipeline_set('rows:publish', 'rows', tide.region_name(),
+	PERFORM tide._pipeline_set(pipe, 'rows', tide.region_name(),
 							   publisher.options || jsonb_build_object('transport', publisher.transport,
 																	   'slot', publisher.slot));
 END;
 $$;
 
 /*
- * A destination takes rows from a broker from that position on; NULL: from now on.
- * TD011 if that is no longer kept: then its rows must be copied again.
+ * A destination takes rows from a broker from that position on; NULL: from now on.  With the option
+ * own_stream they are published for it alone, and what residency lets it have is among them.
+ * TD011 if what it needs is no longer kept: then its rows must be copied again.  That is so, too, if
+ * it was in the stream for all until now, as there was less in that.
+ * The answer: has it been in another stream?  That is not waited for any more.
  */
-CREATE FUNCTION tide.rows_announce(region text, "position" pg_lsn, transport text, options jsonb) RETURNS void
+CREATE FUNCTION tide.rows_announce(region text, "position" pg_lsn, transport text, options jsonb) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	own text := CASE WHEN (options ->> 'own_stream')::boolean THEN region END;
+	pipe text := tide._publisher_pipeline(own);
 	confirmed pg_lsn;
+	before tide.rows_destination;
 BEGIN
 	PERFORM tide._check_name('region', region);
 	PERFORM tide._check_choice('the publisher', 'transport', transport, '{nats}', '{kafka}');
@@ -236,62 +254,88 @@ BEGIN
 		RAISE EXCEPTION 'region "%" is this database''s own', region
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Rows are taken by other regions.';
 	END IF;
-	PERFORM tide._publisher_make_slot();
-	SELECT s.confirmed_flush_lsn INTO confirmed FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot();
+	confirmed := tide._publisher_make_slot(tide._publisher_slot(own));
+	SELECT d.* INTO before FROM tide.rows_destination d WHERE d.region = rows_announce.region;
 	IF position < confirmed THEN
 		RAISE EXCEPTION 'region "%" asks for rows from % on, but what is before % is gone', region, position, confirmed
 			USING ERRCODE = 'TD011', HINT = 'The rows must be copied again.';
+	ELSIF position IS NOT NULL AND own IS NOT NULL AND before.pipeline <> pipe THEN
+		RAISE EXCEPTION 'region "%" gets a stream of its own, and the one before had less in it', region
+			USING ERRCODE = 'TD011', HINT = 'The rows must be copied again.';
 	END IF;
-	INSERT INTO tide.rows_destination AS d (region, position)
-		VALUES (rows_announce.region, coalesce(rows_announce.position, confirmed))
+	INSERT INTO tide.rows_destination AS d (region, pipeline, position)
+		VALUES (rows_announce.region, pipe, coalesce(rows_announce.position, confirmed))
 		ON CONFLICT ON CONSTRAINT rows_destination_pkey DO UPDATE
-			SET position = CASE WHEN rows_announce.position IS NULL THEN d.position ELSE excluded.position END,
-				seen_at = clock_timestamp();
-	PERFORM tide._publisher_make(transport, coalesce(options, '{}'), (SELECT count(*) = 1 FROM tide.rows_destination));
+			SET position = CASE WHEN d.pipeline = excluded.pipeline THEN least(d.position, rows_announce.position)
+							ELSE excluded.position END,
+				pipeline = excluded.pipeline, seen_at = clock_timestamp();
+	PERFORM tide._publisher_make(own, transport, coalesce(options, '{}')), tide._publisher_forget();
+	RETURN coalesce(before.pipeline <> pipe, false);
 END;
 $$;
 
-/* With nobody left there is nothing to publish.  A slot that is still read is dropped by a later maintain(). */
+/* Publishers that nobody takes rows from. */
+CREATE FUNCTION tide._publisher_forget() RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$
+	DELETE FROM tide.rows_publisher p WHERE NOT EXISTS (SELECT FROM tide.rows_destination d WHERE d.pipeline = p.pipeline);
+	DELETE FROM tide.pipeline p WHERE p.direction = 'rows' AND NOT EXISTS (SELECT FROM tide.rows_publisher r WHERE r.pipeline = p.name);
+$$;
+
+/* ... and their slots.  One that is still read is dropped by a later maintain(). */
 CREATE FUNCTION tide._publisher_unmake() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	slot name;
 BEGIN
-	IF NOT pg_try_advisory_xact_lock(1953064038, 0) OR EXISTS (SELECT FROM tide.rows_destination) THEN
+	IF NOT pg_try_advisory_xact_lock(1953064038, 0) THEN
 		RETURN;
 	END IF;
-	DELETE FROM tide.rows_publisher;
-	DELETE FROM tide.pipeline p WHERE p.name = 'rows:publish';
-	BEGIN
-		PERFORM pg_drop_replication_slot(s.slot_name)
-			FROM pg_replication_slots s WHERE s.slot_name = tide._publisher_slot() AND NOT s.active;
-	EXCEPTION WHEN object_in_use OR undefined_object THEN
-		NULL;
-	END;
+	PERFORM tide._publisher_forget();
+	FOR slot IN SELECT s.slot_name FROM pg_replication_slots s
+		WHERE s.database = current_database() AND NOT s.active AND NOT EXISTS (SELECT FROM tide.rows_publisher p WHERE p.slot = s.slot_name)
+			AND s.slot_name ~ format('^%s(_[0-9a-f]{8})?$', tide._publisher_slot())
+	LOOP
+		BEGIN
+			PERFORM pg_drop_replication_slot(slot);
+		EXCEPTION WHEN object_in_use OR undefined_object THEN
+			NULL;
+		END;
+	END LOOP;
 END;
 $$;
 
-CREATE FUNCTION tide.rows_leave(region text) RETURNS void
+/* The answer: had it a stream of its own?  NULL: it had none. */
+CREATE FUNCTION tide.rows_leave(region text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	own boolean;
 BEGIN
-	DELETE FROM tide.rows_destination d WHERE d.region = rows_leave.region;
+	DELETE FROM tide.rows_destination d WHERE d.region = rows_leave.region
+		RETURNING d.pipeline <> tide._publisher_pipeline() INTO own;
 	PERFORM tide._publisher_unmake();
+	RETURN own;
 END;
 $$;
 
 CREATE FUNCTION tide.relay_rows(pipeline text, epoch bigint)
-RETURNS TABLE (slot text, transport text, options jsonb, "position" pg_lsn, destinations text[])
+RETURNS TABLE (slot text, transport text, options jsonb, "position" pg_lsn, destinations text[], destination text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM tide._check_epoch(pipeline, epoch);
 	RETURN QUERY
-		SELECT p.slot::text, p.transport, p.options, (SELECT min(d.position) FROM tide.rows_destination d),
-			(SELECT coalesce(array_agg(d.region::text ORDER BY d.region), '{}') FROM tide.rows_destination d)
-		FROM tide.rows_publisher p;
+		SELECT p.slot::text, p.transport, p.options, min(d.position), coalesce(array_agg(d.region::text ORDER BY d.region)
+																			   FILTER (WHERE d.region IS NOT NULL), '{}'), p.destination::text
+		FROM tide.rows_publisher p LEFT JOIN tide.rows_destination d ON d.pipeline = p.pipeline
+		WHERE p.pipeline = relay_rows.pipeline
+		GROUP BY p.pipeline;
 END;
 $$;
 
@@ -304,8 +348,8 @@ BEGIN
 	PERFORM tide._check_epoch(pipeline, epoch);
 	UPDATE tide.rows_destination d
 		SET position = greatest(d.position, relay_rows_confirm.position), seen_at = clock_timestamp()
-		WHERE d.region = relay_rows_confirm.region;
-	RETURN (SELECT min(d.position) FROM tide.rows_destination d);
+		WHERE d.region = relay_rows_confirm.region AND d.pipeline = relay_rows_confirm.pipeline;
+	RETURN (SELECT min(d.position) FROM tide.rows_destination d WHERE d.pipeline = relay_rows_confirm.pipeline);
 END;
 $$;
 

@@ -22,7 +22,7 @@ CREATE FUNCTION tide._wal_free_bytes() RETURNS bigint
 LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'tide_sql_wal_free_bytes';
 
-/* Slots for links of other regions, and the publisher's. */
+/* Slots for links of other regions, and the publishers'. */
 CREATE FUNCTION tide._own_slots() RETURNS SETOF pg_replication_slots
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -54,7 +54,7 @@ AS $$
 	FROM (SELECT r.name, l FROM tide.region r, unnest(ARRAY['main', 'low']) l
 			WHERE tide._link_slot(r.name, tide.region_name(), l) = slot
 		  UNION ALL
-		  SELECT d.region, NULL FROM tide.rows_destination d WHERE slot = tide._publisher_slot()) x (region, lane)
+		  SELECT d.region, NULL FROM tide.rows_destination d JOIN tide.rows_publisher p ON p.pipeline = d.pipeline WHERE p.slot = _slot_reader.slot) x (region, lane)
 $$;
 
 /*

@@ -146,15 +146,16 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE WHEN rule.region = tide.region_name() THEN
 					coalesce((SELECT 'not taken from ' || string_agg(l.region, ', ' ORDER BY l.region)
-									 || ': residency needs a direct link'
-							  FROM tide.link l WHERE l.transport <> 'direct' HAVING count(*) > 0), 'this region')
+									 || ': residency needs "own_stream": true, or a direct link'
+							  FROM tide.link l WHERE NOT tide._link_for_one(l) HAVING count(*) > 0), 'this region')
+				WHEN rule.filter IS NULL THEN 'nothing'
+				WHEN p.pipeline = tide._publisher_pipeline() THEN 'not sent: residency needs "own_stream": true, or a direct link'
 				WHEN NOT tide._residency_published(rule, t.insert_only)
 					THEN 'not as it should be: its publication was changed; call tide.table_add() again'
-				WHEN rule.filter IS NULL THEN 'nothing'
-				WHEN rule.region IN (SELECT d.region FROM tide.rows_destination d) THEN
-					'not sent: residency needs a direct link'
+				WHEN p.pipeline IS NOT NULL THEN 'own stream'
 				ELSE 'direct' END
-	FROM tide.replicated_table t WHERE t.relid = tbl
+	FROM tide.replicated_table t LEFT JOIN tide.rows_destination p ON p.region = rule.region
+	WHERE t.relid = tbl
 $$;
 
 /* ---- removing ---- */
@@ -272,7 +273,7 @@ AS $$
 	FROM tide.residency_due d CROSS JOIN LATERAL (
 		SELECT bool_or(true) AS waiting, bool_or(p.updated_at > d.looked_at) AS moved
 		FROM tide.link l LEFT JOIN tide.link_progress p ON p.link_id = l.id
-		WHERE l.transport = 'direct' AND coalesce(p.heartbeat_at, '-infinity') <= d.since + interval '5 seconds') w
+		WHERE tide._link_for_one(l) AND coalesce(p.heartbeat_at, '-infinity') <= d.since + interval '5 seconds') w
 	WHERE w.waiting IS NULL OR d.looked_at IS NULL OR w.moved
 $$;
 

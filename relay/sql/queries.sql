@@ -223,9 +223,7 @@ SELECT pg_catalog.jsonb_build_object(
                             WHERE o.region = l.region AND o.lane <> l.lane)),
     'slots', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
                          'slot', s.slot_name,
-                         'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%'
-                             THEN (SELECT pg_catalog.string_agg(d.region, ', ' ORDER BY d.region)
-                                   FROM tide.rows_destination d)
+                         'region', CASE WHEN s.slot_name LIKE 'tide\_rows\_%' THEN t.region
                              ELSE (SELECT r.name FROM tide.region r
                                    WHERE pg_catalog.lpad(pg_catalog.to_hex(r.region_id), 8, '0')
                                        = pg_catalog.right(s.slot_name::text, 8)) END,
@@ -398,14 +396,13 @@ SELECT pg_catalog.jsonb_build_object(
                                'table', t.table_name)), '[]')
                     FROM tide.links l JOIN tide._link_tables t ON t.region = l.region
                     WHERE l.copy AND t.state <> 'copied'),
-    'publisher', (SELECT pg_catalog.to_jsonb(p) FROM tide.rows_publisher p),
-    'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(d.region ORDER BY d.region), '[]')
+    'publishers', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(p)), '[]')
+                   FROM tide.rows_publisher p),
+    'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d)
+                             || pg_catalog.jsonb_build_object('silent',
+                                 extract(epoch FROM pg_catalog.clock_timestamp() - d.seen_at)::bigint)
+                             ORDER BY d.region), '[]')
                      FROM tide.rows_destination d),
-    'waited_for', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
-                              'region', d.region, 'silent',
-                              extract(epoch FROM pg_catalog.clock_timestamp() - d.seen_at)::bigint)
-                              ORDER BY d.region), '[]')
-                   FROM tide.rows_destination d),
     'publications', (SELECT coalesce(pg_catalog.jsonb_object_agg(
                                 p.pubname, pg_catalog.jsonb_build_object(
                                     'insert', p.pubinsert, 'update', p.pubupdate,
@@ -660,14 +657,14 @@ SELECT tide.copy_end($1::text, $2::bigint, $3::text, $4::text, $5::pg_lsn, $6::b
 -- Rows by a broker.  At home, for the publisher.
 
 -- name: relay_rows
-SELECT slot, transport, options, "position", pg_catalog.array_to_json(destinations)::text
+SELECT slot, transport, options, "position", pg_catalog.array_to_json(destinations)::text, destination
 FROM tide.relay_rows($1::text, $2::bigint);
 
 -- name: relay_rows_confirm
 SELECT tide.relay_rows_confirm($1::text, $2::bigint, $3::text, $4::pg_lsn);
 
 -- name: rows_published
-SELECT EXISTS (SELECT FROM tide.rows_publisher);
+SELECT EXISTS (SELECT FROM tide.rows_publisher WHERE pipeline = $1::text);
 
 -- At the origin, for a link.
 

@@ -4,7 +4,7 @@
  *
  * Owns: asking every region that is known here, and comparing what it says with
  * what this region says.  A region that rows are taken from has to answer; of the
- * others only what is left of former links is looked for.  Does not own: what
+ * others only what is left of former links is looked for (doctor_orphan.c).  Does not own: what
  * is looked at in one region's document alone (doctor_rows.c).
  */
 #include <inttypes.h>
@@ -22,16 +22,10 @@
 /* Of two regions' servers: times and stamps are compared between them. */
 #define MAX_REGION_SKEW_US 1000000
 
-#define SLOT_PREFIX "tide_link_"
-#define PUBLISHER_PREFIX "tide_rows_"
-
-/* A region that can't be asked may be away for a while. */
-#define SILENT_S 900
-
 /* ---- asking ---- */
 
-static const json_t *
-find_member(const json_t *array, const char *key, const char *value)
+const json_t *
+tide_doctor_member(const json_t *array, const char *key, const char *value)
 {
 	for (size_t i = 0; i < json_array_size(array); i++)
 	{
@@ -102,7 +96,7 @@ check_reach(TideDoctor *d, const char *id)
 		TideError err = {0};
 
 		peer->region = tide_json_text(region, "region");
-		peer->link = find_member(json_object_get(d->rows, "links"), "region", peer->region);
+		peer->link = tide_doctor_member(json_object_get(d->rows, "links"), "region", peer->region);
 		*last = peer;
 		last = &peer->next;
 		if (!ask(d, peer, tide_json_text(region, "conninfo"), &err))
@@ -213,8 +207,8 @@ anybody_takes(const TideDoctor *d)
 {
 	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
 	{
-		if (find_member(json_object_get(peer->rows, "links"), "region",
-						tide_json_text(d->rows, "region")) != NULL)
+		if (tide_doctor_member(json_object_get(peer->rows, "links"), "region",
+							   tide_json_text(d->rows, "region")) != NULL)
 			return true;
 	}
 	return false;
@@ -246,7 +240,8 @@ static void
 check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const json_t *link,
 			   const char *slot_name, const char *reader)
 {
-	const json_t *slot = find_member(json_object_get(peer->rows, "slots"), "name", slot_name);
+	const json_t *slot = tide_doctor_member(json_object_get(peer->rows, "slots"), "name",
+											slot_name);
 
 	if (slot == NULL && is_new(link))
 		tide_doctor_report(d, TIDE_DOCTOR_NOTE, id, peer->region,
@@ -273,24 +268,37 @@ check_own_slot(TideDoctor *d, const char *id, const TidePeer *peer, const json_t
 	}
 }
 
-/* Frames come by a broker: the origin publishes them once, and knows who takes them. */
+/* Does the link bring frames from a broker's stream that is for its region alone? */
+static bool
+has_own_stream(const json_t *link)
+{
+	return tide_json_bool(json_object_get(link, "options"), "own_stream");
+}
+
+/* Frames come by a broker: the origin publishes them, and knows who takes them from which stream. */
 static void
 check_publisher(TideDoctor *d, const char *id, const TidePeer *peer)
 {
-	const json_t *publisher = json_object_get(peer->rows, "publisher");
-	const json_t *takers = json_object_get(peer->rows, "destinations");
 	const char *here = tide_json_text(d->rows, "region");
-	bool known = false;
+	const json_t *taker = tide_doctor_member(json_object_get(peer->rows, "destinations"), "region",
+											 here);
+	const char *pipeline = has_own_stream(peer->link)
+							   ? tide_doctor_printf(d, "rows:publish:%s", here)
+							   : "rows:publish";
+	const json_t *publisher = tide_doctor_member(json_object_get(peer->rows, "publishers"),
+												 "pipeline", pipeline);
+	bool known = tide_doctor_same(tide_json_text(taker, "pipeline"), pipeline);
 
-	for (size_t i = 0; i < json_array_size(takers); i++)
-		known = known || tide_doctor_same(json_string_value(json_array_get(takers, i)), here);
-	if (json_is_object(publisher) && known)
-		check_own_slot(d, id, peer, peer->link, tide_json_text(publisher, "slot"),
-					   "is a relay running there? Its pipeline rows:publish reads it");
+	if (publisher != NULL && known)
+		check_own_slot(
+			d, id, peer, peer->link, tide_json_text(publisher, "slot"),
+			tide_doctor_printf(d, "is a relay running there? Its pipeline %s reads it", pipeline));
 	else
 		tide_doctor_report(
 			d, is_new(peer->link) ? TIDE_DOCTOR_NOTE : TIDE_DOCTOR_ERROR, id, peer->region,
-			known ? "it publishes no rows" : "it does not keep its rows for this region",
+			known			? "it publishes no rows"
+			: taker != NULL ? "it keeps its rows for this region in another stream than the link's"
+							: "it does not keep its rows for this region",
 			is_new(peer->link)
 				? "the relay here announces that it takes rows; is one running?"
 				: tide_doctor_printf(d, "if that lasts: SELECT tide.link_resync('%s')",
@@ -324,195 +332,6 @@ check_slots_there(TideDoctor *d, const char *id)
 		else
 			check_publisher(d, id, peer);
 	}
-}
-
-/* ---- orphans ---- */
-
-/* Whose slot it is says the number at the end of its name; 0: none. */
-static long long
-slot_region_id(const char *slot)
-{
-	const char *mark = strrchr(slot, '_');
-
-	return mark != NULL && strlen(mark + 1) == 8 ? strtoll(mark + 1, NULL, 16) : 0;
-}
-
-static void
-orphan(TideDoctor *d, const char *id, const char *region, const char *where, const json_t *slot,
-	   const char *why)
-{
-	const char *name = tide_json_text(slot, "name");
-	bool active = tide_json_bool(slot, "active");
-
-	tide_doctor_report(
-		d, TIDE_DOCTOR_WARN, id, region,
-		tide_doctor_printf(
-			d, "slot \"%s\" keeps %s of WAL for nobody: %s", name,
-			tide_doctor_bytes(d, json_number_value(json_object_get(slot, "retained"))), why),
-		tide_doctor_printf(d, "%s%s: SELECT pg_drop_replication_slot('%s')", where,
-						   active ? ", after ending who reads it" : "", name));
-}
-
-static bool
-publisher_has(const json_t *rows, const char *slot)
-{
-	const json_t *publisher = json_object_get(rows, "publisher");
-
-	return tide_doctor_same(tide_json_text(publisher, "slot"), slot);
-}
-
-static const TidePeer *
-find_peer(const TideDoctor *d, long long region_id)
-{
-	const json_t *regions = json_object_get(d->rows, "regions");
-	const TidePeer *peer = d->peers;
-
-	for (size_t i = 0; i < json_array_size(regions) && peer != NULL; i++, peer = peer->next)
-	{
-		if (tide_json_int(json_array_get(regions, i), "region_id") == region_id)
-			return peer;
-	}
-	return NULL;
-}
-
-static const TidePeer *
-peer_named(const TideDoctor *d, const char *region)
-{
-	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
-	{
-		if (tide_doctor_same(peer->region, region))
-			return peer;
-	}
-	return NULL;
-}
-
-/* A slot of this database that is for another region. */
-static void
-check_slot_here(TideDoctor *d, const char *id, const json_t *slot)
-{
-	const char *name = tide_json_text(slot, "name");
-	const TidePeer *peer = find_peer(d, slot_region_id(name));
-	const json_t *link;
-
-	if (peer == NULL)
-	{
-		orphan(d, id, NULL, "here", slot, "no region known here is called so");
-		return;
-	}
-	if (peer->rows == NULL)
-	{
-		if (!tide_json_bool(slot, "active"))
-			tide_doctor_report(
-				d, TIDE_DOCTOR_WARN, id, peer->region,
-				tide_doctor_printf(
-					d, "its slot \"%s\" is not read, and keeps %s of WAL", name,
-					tide_doctor_bytes(d, json_number_value(json_object_get(slot, "retained")))),
-				tide_doctor_printf(d,
-								   "if that region is gone for good: SELECT "
-								   "pg_drop_replication_slot('%s')",
-								   name));
-		return;
-	}
-	link = find_member(json_object_get(peer->rows, "lanes"), "slot", name);
-	if (link == NULL ||
-		!tide_doctor_same(tide_json_text(link, "region"), tide_json_text(d->rows, "region")))
-		orphan(d, id, peer->region, "here", slot,
-			   tide_doctor_printf(d, "region \"%s\" has no such link", peer->region));
-	else
-		tide_doctor_slot(d, id, NULL, d->rows, slot);
-}
-
-static void
-check_slots_here(TideDoctor *d, const char *id)
-{
-	const json_t *slots = json_object_get(d->rows, "slots");
-
-	for (size_t i = 0; i < json_array_size(slots); i++)
-	{
-		const json_t *slot = json_array_get(slots, i);
-		const char *name = tide_json_text(slot, "name");
-
-		if (strncmp(name, PUBLISHER_PREFIX, strlen(PUBLISHER_PREFIX)) != 0)
-			check_slot_here(d, id, slot);
-		else if (!publisher_has(d->rows, name))
-			orphan(d, id, NULL, "here", slot, "nothing is published on a broker");
-		else
-			tide_doctor_slot(d, id, NULL, d->rows, slot);
-	}
-}
-
-/* Slots in other regions that carry this region's number, and that no link here uses. */
-static void
-check_slots_left(TideDoctor *d, const char *id)
-{
-	long long own = tide_json_int(d->rows, "region_id");
-
-	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
-	{
-		const json_t *slots = json_object_get(peer->rows, "slots");
-
-		for (size_t i = 0; i < json_array_size(slots); i++)
-		{
-			const json_t *slot = json_array_get(slots, i);
-			const char *name = tide_json_text(slot, "name");
-
-			if (strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) != 0 ||
-				slot_region_id(name) != own ||
-				find_member(json_object_get(d->rows, "lanes"), "slot", name) != NULL)
-				continue;
-			orphan(d, id, peer->region, tide_doctor_printf(d, "in region \"%s\"", peer->region),
-				   slot, "this region has no such link");
-		}
-	}
-}
-
-/* Who takes rows from a broker has no slot of its own: the one here waits for him. */
-static const char *
-why_in_vain(TideDoctor *d, const char *region, const TidePeer *peer, const json_t *waited)
-{
-	const json_t *link;
-
-	if (peer == NULL)
-		return "no region known here is called so";
-	if (peer->rows == NULL)
-		return tide_json_int(waited, "silent") > SILENT_S
-				   ? "it has not been heard of for over 15 minutes, and can't be asked"
-				   : NULL;
-	link = find_member(json_object_get(peer->rows, "links"), "region",
-					   tide_json_text(d->rows, "region"));
-	if (link == NULL)
-		return tide_doctor_printf(d, "region \"%s\" has no such link", region);
-	if (tide_doctor_same(tide_json_text(link, "transport"), "direct"))
-		return tide_doctor_printf(d, "region \"%s\" takes them by a direct link", region);
-	return NULL;
-}
-
-static void
-check_destinations_here(TideDoctor *d, const char *id)
-{
-	const json_t *destinations = json_object_get(d->rows, "waited_for");
-
-	for (size_t i = 0; i < json_array_size(destinations); i++)
-	{
-		const json_t *waited = json_array_get(destinations, i);
-		const char *region = tide_json_text(waited, "region");
-		const char *why = why_in_vain(d, region, peer_named(d, region), waited);
-
-		if (why != NULL)
-			tide_doctor_report(
-				d, TIDE_DOCTOR_WARN, id, region,
-				tide_doctor_printf(d, "WAL is kept for it, to be published on a broker: %s", why),
-				tide_doctor_printf(d, "if it takes no rows by a broker any more: here: "
-									  "SELECT tide.rows_leave('%s')", region));
-	}
-}
-
-static void
-check_orphans(TideDoctor *d, const char *id)
-{
-	check_slots_here(d, id);
-	check_slots_left(d, id);
-	check_destinations_here(d, id);
 }
 
 /* ---- tables in both regions ---- */
@@ -809,7 +628,7 @@ is_withheld(const TideDoctor *d, const json_t *there, const char *from)
 {
 	const char *region = tide_json_text(d->rows, "region");
 	const json_t *withheld = json_object_get(there, "withheld");
-	const json_t *link = find_member(json_object_get(d->rows, "links"), "region", from);
+	const json_t *link = tide_doctor_member(json_object_get(d->rows, "links"), "region", from);
 
 	for (size_t i = 0; i < json_array_size(withheld); i++)
 	{
@@ -817,7 +636,7 @@ is_withheld(const TideDoctor *d, const json_t *there, const char *from)
 			return true;
 	}
 	return json_is_object(json_object_get(there, "residency")) &&
-		   !tide_doctor_same(tide_json_text(link, "transport"), "direct");
+		   !tide_doctor_same(tide_json_text(link, "transport"), "direct") && !has_own_stream(link);
 }
 
 /*
@@ -834,7 +653,8 @@ check_copies(TideDoctor *d, const char *id)
 	{
 		const json_t *table = json_array_get(waiting, i);
 		const char *region = tide_json_text(table, "region");
-		const char *error = tide_json_text(find_member(links, "region", region), "last_error");
+		const char *error = tide_json_text(tide_doctor_member(links, "region", region),
+										   "last_error");
 		const TidePeer *peer = d->peers;
 		const json_t *there;
 
@@ -861,7 +681,7 @@ const TideDoctorCheck tide_doctor_peer_checks[] = {
 	{"link.role", "the role of links has its rights there", TIDE_NEEDS_ROWS, check_role},
 	{"link.server", "servers let rows be taken from them", TIDE_NEEDS_ROWS, check_servers},
 	{"link.slot", "slots are there and read", TIDE_NEEDS_ROWS, check_slots_there},
-	{"link.orphan", "no slot is left of a former link", TIDE_NEEDS_ROWS, check_orphans},
+	{"link.orphan", "no slot is left of a former link", TIDE_NEEDS_ROWS, tide_doctor_check_orphans},
 	{"link.tables", "tables are added in both regions", TIDE_NEEDS_ROWS, check_tables_here},
 	{"link.classes", "every region declares its classes alike", TIDE_NEEDS_ROWS, check_classes},
 	{"link.alike", "tables are alike in both regions", TIDE_NEEDS_ROWS, check_alike},

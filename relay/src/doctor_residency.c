@@ -32,15 +32,15 @@ report_rule(TideDoctor *d, const char *id, const char *place, const PGresult *re
 			d, TIDE_DOCTOR_WARN, id, table,
 			tide_doctor_printf(d, "%s holds %s rows that it wrote itself against policy", place,
 							   PQgetvalue(res, row, 5)),
-			"they go when a region that may have them, with all columns, has them and a direct "
-			"link from there; tide.residency_leaving has their keys");
+			"they go when a region that may have them, with all columns, has them and a link "
+			"from there, direct or with its own stream; tide.residency_leaving has their keys");
 	if (strncmp(sent, "not ", 4) == 0)
 		tide_doctor_report(
 			d, strncmp(sent, "not as ", 7) == 0 ? TIDE_DOCTOR_ERROR : TIDE_DOCTOR_WARN, id, table,
 			tide_doctor_printf(d, "%s: what region \"%s\" may have is %s", place,
 							   PQgetvalue(res, row, 1), sent),
-			"a link with residency is direct: tide.link_remove(), then tide.link_add() without "
-			"a transport; a publication that was changed is put right by tide.table_add() again");
+			"add \"own_stream\": true to the options of tide.link_add() in the region that takes "
+			"rows; a publication that was changed is put right by tide.table_add() again");
 }
 
 static void

@@ -21,6 +21,9 @@ typedef struct TidePeer
 	long long skew_us;	/* its server's clock against this database's */
 } TidePeer;
 
+/* The object of an array whose key has that value; NULL: none. */
+extern const json_t *tide_doctor_member(const json_t *array, const char *key, const char *value);
+
 /* Both there and the same? */
 extern bool tide_doctor_same(const char *a, const char *b);
 extern const char *tide_doctor_bytes(TideDoctor *d, double bytes);
@@ -48,5 +51,8 @@ extern void tide_doctor_transactions(TideDoctor *d, const char *id);
 
 /* Reads the documents of all known regions; what is wrong about that is link.reach's to say. */
 extern void tide_doctor_peers_free(TideDoctor *d);
+
+/* What former links have left, here and in the other regions (doctor_orphan.c). */
+extern void tide_doctor_check_orphans(TideDoctor *d, const char *id);
 
 #endif /* TIDE_DOCTOR_ROWS_H */

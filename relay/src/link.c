@@ -99,7 +99,9 @@ tide_link_conninfo(const TideLink *link, TideError *err)
 const char *
 tide_link_destination(const TideLink *link)
 {
-	return link->transport->for_one ? link->pipeline->source_info.region : NULL;
+	bool for_one = link->transport->for_one || tide_link_option(link, "own_stream") != 0;
+
+	return for_one ? link->pipeline->source_info.region : NULL;
 }
 
 bool

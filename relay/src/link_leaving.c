@@ -84,13 +84,13 @@ rest_before_next(TideLinkLeaving *leaving)
 
 /* ---- the origin ---- */
 
-/* Only main lanes of direct links have tables with residency. */
+/* Only main lanes of links for this region alone have tables with residency. */
 bool
 tide_link_leaving_due_there(const TideLinkLeaving *leaving)
 {
 	const TideLink *link = leaving->link;
 
-	return link->transport->needs_origin && strstr(link->spec.lanes, "main") != NULL &&
+	return tide_link_destination(link) != NULL && strstr(link->spec.lanes, "main") != NULL &&
 		   (leaving->step == HELD || (leaving->step == REST && tide_monotonic_ms() >= leaving->at));
 }
 
@@ -130,6 +130,13 @@ tide_link_leaving_heard_there(TideLinkLeaving *leaving, const PGresult *res)
 		rest_before_next(leaving);
 	else
 		set_step(leaving, FOUND, PQgetvalue(res, 0, 0));
+}
+
+void
+tide_link_leaving_lost_there(TideLinkLeaving *leaving)
+{
+	if (leaving->step == ASKING || leaving->step == TELLING)
+		rest_before_next(leaving);
 }
 
 /* ---- our own database ---- */

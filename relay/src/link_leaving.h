@@ -19,6 +19,7 @@ extern void tide_link_leaving_free(TideLinkLeaving *leaving); /* NULL is fine */
 extern bool tide_link_leaving_due_there(const TideLinkLeaving *leaving);
 extern bool tide_link_leaving_ask_there(TideLinkLeaving *leaving, TideError *err);
 extern void tide_link_leaving_heard_there(TideLinkLeaving *leaving, const PGresult *res);
+extern void tide_link_leaving_lost_there(TideLinkLeaving *leaving); /* no answer will come */
 
 /* To our own database (link->reports). */
 extern bool tide_link_leaving_due_here(const TideLinkLeaving *leaving);

@@ -218,6 +218,7 @@ tell(TideFrameSource *source, TideRowsTopic topic, uint64_t position, TideError 
 
 	tide_nats_link_note(source->link, position, &note);
 	return tide_rows_tell(source->nats, topic, source->link->spec.region,
+						  tide_link_destination(source->link),
 						  topic == TIDE_ROWS_CONFIRM ? NULL : source->answer_subject, &note, err);
 }
 
@@ -321,7 +322,8 @@ nats_open(TideLink *link, uint64_t position, TideFrameSource **out, TideError *e
 	source->entries.size = sizeof(Entry);
 	source->frame_at = tide_monotonic_ms();
 	tide_buf_init(&source->parts.data);
-	tide_rows_stream(options, link->spec.region, false, &source->stream);
+	tide_rows_stream(options, link->spec.region, tide_link_destination(link), false,
+					 &source->stream);
 	if (!tide_nats_link_connect(link, &source->nats, err) ||
 		!tide_js_open(source->nats, tide_nats_opt(options, "domain"), &source->js, err) ||
 		!tide_mailbox_new(source->nats, &source->box, err) || !begin(source, err))

@@ -82,7 +82,8 @@ tide_nats_link_where(TideLink *link, TideNats *nats, TideRowsAnswer *answer, boo
 	tide_nats_link_note(link, link->spec.position > 0 ? link->spec.position : 1, &note);
 	snprintf(reply, sizeof(reply), "%s.where", tide_nats_inbox(nats));
 	if (!tide_nats_subscribe(nats, reply, &sub, err) ||
-		!tide_rows_tell(nats, TIDE_ROWS_WHERE, link->spec.region, reply, &note, err))
+		!tide_rows_tell(nats, TIDE_ROWS_WHERE, link->spec.region, tide_link_destination(link),
+						reply, &note, err))
 		return false;
 	tide_nats_flush(nats);
 	if (!tide_nats_next(nats, sub, ASK_MS, &msg, &local))
@@ -111,8 +112,9 @@ tide_nats_link_connect(TideLink *link, TideNats **nats, TideError *err)
 static char *
 publisher_options(const TideLink *link)
 {
-	static const char *const ours[] = {"url",		   "peer_url", "domain", "peer_domain", "copy",
-									   "copy_workers", "resync",   "paused", "transport"};
+	static const char *const ours[] = {"url",		"peer_url",		"domain", "peer_domain",
+									   "copy",		"copy_workers", "resync", "paused",
+									   "transport", "inbox_prefix"};
 	json_t *options = json_deep_copy(link->spec.options);
 	json_t *url = json_object_get(link->spec.options, "peer_url");
 	json_t *domain = json_object_get(link->spec.options, "peer_domain");
@@ -132,7 +134,57 @@ publisher_options(const TideLink *link)
 	return text;
 }
 
-/* position 0: from now on.  *gone: the origin does not keep what follows position. */
+/* The stream that is for us alone, or the one for all. */
+static const char *
+stream_of(const TideLink *link, bool own)
+{
+	return own ? tide_nats_link_region(link) : NULL;
+}
+
+/*
+ * Our consumer, and the stream if nobody else reads it and it is a copy, or was for us alone:
+ * that one's publisher may not be there any more to delete it.
+ */
+static bool
+tidy_broker(TideLink *link, bool own, TideError *err)
+{
+	TideRowsStream stream;
+	TideStreamState state = {0};
+	TideNats *nats;
+	TideJs *js = NULL;
+	TideError ignored;
+	bool ok;
+
+	if (!tide_nats_link_connect(link, &nats, err))
+		return false;
+	tide_rows_stream(link->spec.options, link->spec.region, stream_of(link, own), false, &stream);
+	ok = tide_js_open(nats, tide_nats_opt(link->spec.options, "domain"), &js, err);
+	if (ok)
+		(void) tide_js_requestf(js, NULL, NULL, &ignored, "CONSUMER.DELETE.%s.tide_%s", stream.name,
+								tide_nats_link_region(link));
+	ok = ok && tide_stream_load(js, stream.name, &state, err);
+	if (ok && state.exists && (own || !tide_stream_captures(&state, stream.filter)) &&
+		tide_js_u64(json_object_get(state.info, "state"), "consumer_count") == 0)
+		ok = tide_provision_drop(js, &stream.want, err);
+	tide_stream_clear(&state);
+	tide_js_close(js);
+	tide_nats_close(nats);
+	return ok;
+}
+
+static void
+tidy(TideLink *link, bool own)
+{
+	TideError err = {0};
+
+	if (!tidy_broker(link, own, &err))
+		tide_log_error(TIDE_LOG_WARN, &err, "a consumer on the broker stays behind");
+}
+
+/*
+ * position 0: from now on.  *gone: the origin does not keep what follows position.  If we were in
+ * another stream, nothing of ours stays with it.
+ */
 static bool
 announce(TideLink *link, uint64_t position, bool *gone, TideError *err)
 {
@@ -140,11 +192,18 @@ announce(TideLink *link, uint64_t position, bool *gone, TideError *err)
 	char *options = publisher_options(link);
 	const char *values[4] = {tide_nats_link_region(link), position > 0 ? lsn : NULL, "nats",
 							 options};
+	PGresult *res = NULL;
+	bool moved;
 	bool ok;
 
 	tide_lsn_format(position, lsn);
-	ok = tide_pg_exec(link->control, tide_q_rows_announce, 4, values, NULL, err);
+	ok = tide_pg_exec(link->control, tide_q_rows_announce, 4, values, &res, err);
+	moved = ok && tide_pg_bool(res, 0, 0);
 	free(options);
+	if (ok)
+		PQclear(res);
+	if (moved)
+		tidy(link, tide_link_destination(link) == NULL);
 	*gone = !ok && err != NULL && strcmp(err->code, "TD011") == 0;
 	return ok || tide_link_at_origin(link, err);
 }
@@ -169,7 +228,10 @@ tide_nats_link_reserve(TideLink *link, uint64_t *position, TideError *err)
 	return true;
 }
 
-/* The publisher does not wait for us: somebody made us leave, or it lost its memory. */
+/*
+ * The publisher does not wait for us: somebody made us leave, it lost its memory, or we want
+ * another stream.
+ */
 static bool
 announce_again(TideLink *link, char *gap, size_t gap_size, TideError *err)
 {
@@ -181,8 +243,9 @@ announce_again(TideLink *link, char *gap, size_t gap_size, TideError *err)
 	if (gone)
 		snprintf(gap, gap_size, "%s", local.message);
 	else if (tide_error_retryable(&local))
-		tide_log_error(TIDE_LOG_WARN, &local,
-					   "the publisher does not know this region, and can't be told");
+		tide_log_error(
+			TIDE_LOG_WARN, &local,
+			"the publisher does not answer for this region, and its database can't be told");
 	else
 	{
 		*err = local;
@@ -249,37 +312,12 @@ tide_nats_link_check(TideLink *link, char *gap, size_t gap_size, TideError *err)
 	}
 	if (!tide_nats_link_connect(link, &nats, err))
 		return false;
-	ok = tide_nats_link_where(link, nats, &answer, &heard, err) &&
-		 (!heard || judge_answer(link, &answer, gap, gap_size, err));
+	ok = tide_nats_link_where(link, nats, &answer, &heard, err);
 	tide_nats_close(nats);
-	return ok;
-}
-
-/* The consumer, and the stream if it is a copy that nobody else reads. */
-static bool
-tidy_broker(TideLink *link, TideError *err)
-{
-	TideRowsStream stream;
-	TideStreamState state = {0};
-	TideNats *nats;
-	TideJs *js = NULL;
-	TideError ignored;
-	bool ok;
-
-	if (!tide_nats_link_connect(link, &nats, err))
-		return false;
-	tide_rows_stream(link->spec.options, link->spec.region, false, &stream);
-	ok = tide_js_open(nats, tide_nats_opt(link->spec.options, "domain"), &js, err);
+	/* Silence: its relay is away, or nothing is published where we listen now. */
 	if (ok)
-		(void) tide_js_requestf(js, NULL, NULL, &ignored, "CONSUMER.DELETE.%s.tide_%s", stream.name,
-								tide_nats_link_region(link));
-	ok = ok && tide_stream_load(js, stream.name, &state, err);
-	if (ok && state.exists && !tide_stream_captures(&state, stream.filter) &&
-		tide_js_u64(json_object_get(state.info, "state"), "consumer_count") == 0)
-		ok = tide_provision_drop(js, &stream.want, err);
-	tide_stream_clear(&state);
-	tide_js_close(js);
-	tide_nats_close(nats);
+		ok = heard ? judge_answer(link, &answer, gap, gap_size, err)
+				   : announce_again(link, gap, gap_size, err);
 	return ok;
 }
 
@@ -287,13 +325,17 @@ bool
 tide_nats_link_release(TideLink *link, TideError *err)
 {
 	const char *values[1] = {tide_nats_link_region(link)};
-	TideError local = {0};
+	bool own = tide_link_destination(link) != NULL;
+	PGresult *res;
 
 	if (!tide_link_control(link, err))
 		return false;
-	if (!tide_pg_exec(link->control, tide_q_rows_leave, 1, values, NULL, err))
+	if (!tide_pg_exec(link->control, tide_q_rows_leave, 1, values, &res, err))
 		return tide_link_at_origin(link, err);
-	if (!tidy_broker(link, &local))
-		tide_log_error(TIDE_LOG_WARN, &local, "a consumer on the broker stays behind");
+	/* The option may have been changed since. */
+	if (!PQgetisnull(res, 0, 0))
+		own = tide_pg_bool(res, 0, 0);
+	PQclear(res);
+	tidy(link, own);
 	return true;
 }

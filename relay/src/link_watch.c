@@ -525,6 +525,7 @@ lost_origin(TideLinkWatch *watch, TideError *err)
 	tide_error_clear(err);
 	tide_pg_close(link->control);
 	link->control = NULL;
+	tide_link_leaving_lost_there(watch->leaving);
 	watch->asked = NONE;
 	watch->n_beats = 0;
 	watch->away_ms = AWAY_FIRST_MS;

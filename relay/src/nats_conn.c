@@ -21,6 +21,7 @@
 #include "nats_nkey.h"
 #include "secret.h"
 
+#define INBOX_SIZE 128
 #define CONNECT_TIMEOUT_MS 5000
 #define WRITE_DEADLINE_MS 5000
 #define PING_INTERVAL_MS 3000 /* two unanswered: a black hole is noticed within 10 s */
@@ -44,7 +45,7 @@ typedef struct NatsSlot
 struct TideNats
 {
 	natsConnection *conn;
-	natsInbox *inbox;
+	char inbox[INBOX_SIZE];
 	const TideStop *stop;
 	NatsSlot *slot;
 	uint64_t serial;
@@ -442,6 +443,22 @@ connect_error(TideNats *nats, natsStatus s, const json_t *config, TideError *err
 							 " certificates, set tls_cert_file and tls_key_file.");
 }
 
+/* As the library makes them, but the first word is ours to choose. */
+static natsStatus
+make_inbox(TideNats *nats, const json_t *config)
+{
+	const char *prefix = tide_nats_opt(config, "inbox_prefix");
+	natsInbox *made = NULL;
+	natsStatus s = natsInbox_Create(&made);
+
+	if (s == NATS_OK && prefix != NULL)
+		snprintf(nats->inbox, sizeof(nats->inbox), "%s%s", prefix, strchr(made, '.'));
+	else if (s == NATS_OK)
+		snprintf(nats->inbox, sizeof(nats->inbox), "%s", made);
+	natsInbox_Destroy(made);
+	return s;
+}
+
 bool
 tide_nats_open(const json_t *config, const char *what, const TideStop *stop, TideNats **out,
 			   TideError *err)
@@ -465,7 +482,7 @@ tide_nats_open(const json_t *config, const char *what, const TideStop *stop, Tid
 	natsOptions_Destroy(opts);
 	tide_secret_free(seed);
 	if (s == NATS_OK)
-		s = natsInbox_Create(&nats->inbox);
+		s = make_inbox(nats, config);
 	if (s != NATS_OK)
 	{
 		connect_error(nats, s, config, err);
@@ -492,7 +509,6 @@ tide_nats_close(TideNats *nats)
 		natsSubscription_Destroy(nats->subs[i]);
 	free(nats->subs);
 	natsConnection_Destroy(nats->conn);
-	natsInbox_Destroy(nats->inbox);
 	slot_give(nats->slot);
 	free(nats);
 }

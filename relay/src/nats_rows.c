@@ -22,25 +22,41 @@
 #define PART_HEADER "Tide-Part"
 #define HEADER_ROOM 2048 /* more than subject, reply and headers of a message ever need */
 #define MIN_PART 1024
+#define WAY 136					   /* two regions' names */
 #define DUPLICATE_WINDOW_MS 120000 /* ids never come again; the server wants one anyway */
 /* A frame of incompressible records, its header and the origin's name. */
 #define MAX_FRAME_BYTES (TIDE_FRAME_MAX_RAW + TIDE_FRAME_HEADER + 256)
 
 /* ---- the stream ---- */
 
+/* In subjects: the region that publishes, and whom for. */
+static void
+way(const char *region, const char *destination, char *tokens, size_t size)
+{
+	if (destination != NULL)
+		snprintf(tokens, size, "%s.%s", region, destination);
+	else
+		snprintf(tokens, size, "%s", region);
+}
+
 void
-tide_rows_stream(const json_t *options, const char *region, bool origin, TideRowsStream *stream)
+tide_rows_stream(const json_t *options, const char *region, const char *destination, bool origin,
+				 TideRowsStream *stream)
 {
 	const char *name = tide_nats_opt(options, "stream");
 	const char *domain = tide_nats_opt(options, "peer_domain");
+	char tokens[WAY];
 
 	*stream = (TideRowsStream){0};
-	if (name != NULL)
+	way(region, destination, tokens, sizeof(tokens));
+	if (destination != NULL) /* no region's name has a "+", so no stream is called like another */
+		snprintf(stream->name, sizeof(stream->name), STREAM_PREFIX "%s+%s", region, destination);
+	else if (name != NULL)
 		snprintf(stream->name, sizeof(stream->name), "%s", name);
 	else
 		snprintf(stream->name, sizeof(stream->name), STREAM_PREFIX "%s", region);
-	snprintf(stream->subject, sizeof(stream->subject), "tide.rows.%s.frames", region);
-	snprintf(stream->filter, sizeof(stream->filter), "tide.rows.%s.*", region);
+	snprintf(stream->subject, sizeof(stream->subject), "tide.rows.%s.frames", tokens);
+	snprintf(stream->filter, sizeof(stream->filter), "tide.rows.%s.*", tokens);
 	stream->want = (TideProvision){
 		.stream = stream->name,
 		.allowed = tide_nats_opt_bool(options, TIDE_SIDE_LINK, "provision"),
@@ -229,7 +245,8 @@ tide_rows_needed(const TideRowsLabel *label, uint64_t position)
 /* ---- what regions tell each other ---- */
 
 void
-tide_rows_topic(TideRowsTopic topic, const char *region, char *subject, size_t size)
+tide_rows_topic(TideRowsTopic topic, const char *region, const char *destination, char *subject,
+				size_t size)
 {
 	static const char *const names[] = {
 		[TIDE_ROWS_CONFIRM] = "confirm",
@@ -237,7 +254,10 @@ tide_rows_topic(TideRowsTopic topic, const char *region, char *subject, size_t s
 		[TIDE_ROWS_WHERE] = "where",
 	};
 
-	snprintf(subject, size, "_TIDE.rows.%s.%s", region, names[topic]);
+	char tokens[WAY];
+
+	way(region, destination, tokens, sizeof(tokens));
+	snprintf(subject, size, "_TIDE.rows.%s.%s", tokens, names[topic]);
 }
 
 /* Takes ownership of object. */
@@ -257,13 +277,13 @@ send_json(TideNats *nats, const char *subject, const char *reply, json_t *object
 }
 
 bool
-tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region, const char *reply,
-			   const TideRowsNote *note, TideError *err)
+tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region, const char *destination,
+			   const char *reply, const TideRowsNote *note, TideError *err)
 {
 	char subject[TIDE_ROWS_SUBJECT];
 	char position[TIDE_LSN_TEXT];
 
-	tide_rows_topic(topic, region, subject, sizeof(subject));
+	tide_rows_topic(topic, region, destination, subject, sizeof(subject));
 	tide_lsn_format(note->position, position);
 	return send_json(nats, subject, reply,
 					 json_pack("{s:s, s:s}", "region", note->region, "position", position), err);

@@ -8,6 +8,8 @@
  *
  * Stream TIDE_ROWS_<region>, in the JetStream domain of the region that
  * publishes; others source it from there.  Subject tide.rows.<region>.frames.
+ * Frames for one destination alone: stream TIDE_ROWS_<region>+<destination>, subject
+ * tide.rows.<region>.<destination>.frames, so that a broker's permissions can keep others away.
  * One message is one frame, or a part of one that is larger than max_payload:
  *
  *	Nats-Msg-Id	<region>:<start>:<end>:<number>.<part>#<run>
@@ -25,6 +27,8 @@
  *	_TIDE.rows.<region>.confirm	a destination has durably come so far
  *	_TIDE.rows.<region>.rewind	a destination lacks what follows its position; answered
  *	_TIDE.rows.<region>.where	where are you, and where could you rewind to? answered
+ *
+ * A publisher for one destination is told _TIDE.rows.<region>.<destination>.confirm and so on.
  */
 #ifndef TIDE_NATS_ROWS_H
 #define TIDE_NATS_ROWS_H
@@ -46,10 +50,11 @@ typedef struct TideRowsStream
 
 /*
  * Fills stream.  options: of a link or of the publisher; borrowed.  region: who
- * publishes.  origin: the stream is that region's own, not a copy of it.
+ * publishes.  destination: for whom alone; NULL: for all.  origin: the stream is
+ * that region's own, not a copy of it.
  */
-extern void
-tide_rows_stream(const json_t *options, const char *region, bool origin, TideRowsStream *stream);
+extern void tide_rows_stream(const json_t *options, const char *region, const char *destination,
+							 bool origin, TideRowsStream *stream);
 
 /* ---- frames as messages ---- */
 
@@ -128,11 +133,13 @@ typedef struct TideRowsAnswer
 	bool known; /* the destination is one of those it waits for */
 } TideRowsAnswer;
 
-extern void tide_rows_topic(TideRowsTopic topic, const char *region, char *subject, size_t size);
+extern void tide_rows_topic(TideRowsTopic topic, const char *region, const char *destination,
+							char *subject, size_t size);
 
-/* region: who publishes.  reply may be NULL. */
-extern bool tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region,
-						   const char *reply, const TideRowsNote *note, TideError *err);
+/* region: who publishes; destination: for whom alone, or NULL.  reply may be NULL. */
+extern bool
+tide_rows_tell(TideNats *nats, TideRowsTopic topic, const char *region, const char *destination,
+			   const char *reply, const TideRowsNote *note, TideError *err);
 extern bool tide_rows_read_note(natsMsg *msg, TideRowsNote *note);
 extern bool
 tide_rows_reply(TideNats *nats, const char *reply, const TideRowsAnswer *answer, TideError *err);

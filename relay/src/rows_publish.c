@@ -1,6 +1,6 @@
 /*
  * rows_publish.c
- *		The pipeline "rows:publish": this region's rows, once, on a broker for everybody.
+ *		Pipelines of direction "rows": this region's rows on a broker.
  *
  * Owns: see rows_publish.h; the slot's life, where a run begins, what destinations
  * say, rewinding for one that lacks something.  Does not own: messages and their
@@ -65,6 +65,7 @@ typedef struct Publisher
 
 	/* tide.relay_rows() and tide.rows_identify() */
 	char *slot;
+	char *destination; /* whom the stream is for; NULL: all that have none of their own */
 	json_t *options;
 	uint64_t least;
 	Destination *destinations;
@@ -168,8 +169,10 @@ read_spec(Publisher *p, TideError *err)
 		return tide_error(err, TIDE_ERR_CONFIG, "", "nobody takes rows of this region by a broker");
 	}
 	free(p->slot);
+	free(p->destination);
 	json_decref(p->options);
 	p->slot = tide_strdup(PQgetvalue(res, 0, 0));
+	p->destination = PQgetisnull(res, 0, 5) ? NULL : tide_strdup(PQgetvalue(res, 0, 5));
 	p->options = json_loads(PQgetvalue(res, 0, 2), 0, NULL);
 	p->least = tide_pg_lsn(res, 0, 3);
 	regions = json_loads(PQgetvalue(res, 0, 4), 0, NULL);
@@ -182,7 +185,7 @@ read_spec(Publisher *p, TideError *err)
 static bool
 identify(Publisher *p, TideError *err)
 {
-	const char *values[1] = {NULL}; /* for nobody in particular */
+	const char *values[1] = {p->destination};
 	PGresult *res;
 	bool logical;
 
@@ -344,7 +347,7 @@ find_published(Publisher *p, uint64_t *end, TideError *err)
 static bool
 find_publications(Publisher *p, char **publications, TideError *err)
 {
-	const char *values[2] = {NULL, "main,low"}; /* one stream for all regions has everything */
+	const char *values[2] = {p->destination, "main,low"}; /* one stream has everything */
 	PGresult *res;
 
 	*publications = NULL;
@@ -688,22 +691,42 @@ turn(Publisher *p, TideError *err)
 	return p->rewind_to == 0 || begin_run(p, p->rewind_to, err);
 }
 
+/* By a connection of its own: ours may be broken, and gives up when it is asked to stop. */
+static bool
+drop_stream(const Publisher *p, TideError *err)
+{
+	TideRowsStream stream;
+	TideNats *nats;
+	TideJs *js = NULL;
+	bool ok;
+
+	tide_rows_stream(p->options, p->info->region, p->destination, true, &stream);
+	if (!tide_nats_open(p->options, p->info->name, NULL, &nats, err))
+		return false;
+	ok = tide_js_open(nats, tide_nats_opt(p->options, "domain"), &js, err) &&
+		 tide_provision_drop(js, &stream.want, err);
+	tide_js_close(js);
+	tide_nats_close(nats);
+	return ok;
+}
+
 /*
- * Stopping because nobody takes rows any more: the stream goes, if it is ours.
- * The database sees to the slot.
+ * The attempt is over.  If that is because nobody takes rows any more the stream goes, if it is
+ * ours.  The database sees to the slot.
  */
 static void
 tidy_up(Publisher *p)
 {
+	const char *values[1] = {p->info->name};
 	TideError err = {0};
 	PGresult *res;
 	bool wanted;
 
-	if (!home_exec(p, tide_q_rows_published, 0, NULL, &res, &err))
+	if (p->options == NULL || !home_exec(p, tide_q_rows_published, 1, values, &res, &err))
 		return;
 	wanted = tide_pg_bool(res, 0, 0);
 	PQclear(res);
-	if (!wanted && !tide_provision_drop(p->js, &p->stream.want, &err))
+	if (!wanted && !drop_stream(p, &err))
 		tide_log_error(TIDE_LOG_WARN, &err,
 					   "could not delete the stream that nobody reads any more");
 }
@@ -734,14 +757,8 @@ publish(Publisher *p, TideError *err)
 			continue;
 		why = *err;
 		if (!recover(p, &why, err))
-		{
-			/* The pipeline may be gone before we were told to stop. */
-			if (why.class == TIDE_ERR_STALE)
-				tidy_up(p);
 			return false;
-		}
 	}
-	tidy_up(p);
 	return true;
 }
 
@@ -752,7 +769,7 @@ subscribe(Publisher *p, TideRowsTopic topic, Tag tag, TideError *err)
 {
 	char subject[TIDE_ROWS_SUBJECT];
 
-	tide_rows_topic(topic, p->info->region, subject, sizeof(subject));
+	tide_rows_topic(topic, p->info->region, p->destination, subject, sizeof(subject));
 	return tide_mailbox_subscribe(p->box, subject, tag, err);
 }
 
@@ -761,7 +778,7 @@ open_stream(Publisher *p, TideError *err)
 {
 	TideStreamState state = {0};
 
-	tide_rows_stream(p->options, p->info->region, true, &p->stream);
+	tide_rows_stream(p->options, p->info->region, p->destination, true, &p->stream);
 	if (!tide_nats_open(p->options, p->info->name, p->pipeline->drain, &p->nats, err) ||
 		!tide_js_open(p->nats, tide_nats_opt(p->options, "domain"), &p->js, err) ||
 		!tide_provision_stream(p->js, &p->stream.want, &state, err))
@@ -785,6 +802,7 @@ close_publisher(Publisher *p)
 	p->pipeline->home = NULL;
 	free_destinations(p);
 	free(p->slot);
+	free(p->destination);
 	json_decref(p->options);
 }
 
@@ -800,6 +818,8 @@ tide_rows_publish_run(TidePipeline *pipeline, TideError *err)
 		tide_pipeline_opened(pipeline);
 		ok = publish(&p, err);
 	}
+	/* The pipeline may be gone before we were told to stop. */
+	tidy_up(&p);
 	close_publisher(&p);
 	return ok;
 }

@@ -1,6 +1,9 @@
 /*
  * rows_publish.h
- *		The pipeline "rows:publish": this region's rows, once, on a broker for everybody.
+ *		Pipelines of direction "rows": this region's rows on a broker.
+ *
+ * "rows:publish" publishes them once for everybody; "rows:publish:REGION" for one region alone,
+ * what residency lets it have with the rest, in a stream of its own.
  *
  * Owns: one attempt, from opening until it is asked to stop or fails.  Does not
  * own: states and pauses between attempts (pipeline.c), who reads (link_nats.c).

@@ -11,6 +11,7 @@
 #include "nats_rows.h"
 #include "rows_send.h"
 #include "tide_frame.h"
+#include "tide_subject.h"
 
 #define ORIGIN "us-east"
 #define HERE "eu-west"
@@ -146,6 +147,31 @@ need_is_told_from_positions(void **state)
 	assert_false(tide_rows_needed(&last, 30));
 }
 
+/* A stream for one region has nothing in common with any other, whatever regions are called. */
+static void
+each_way_has_names_of_its_own(void **state)
+{
+	json_t *options = json_pack("{s:s}", "stream", "CHOSEN");
+	TideRowsStream shared;
+	TideRowsStream own;
+	char subject[TIDE_ROWS_SUBJECT];
+
+	(void) state;
+	tide_rows_stream(options, ORIGIN, NULL, true, &shared);
+	tide_rows_stream(options, ORIGIN, HERE, true, &own);
+	json_decref(options);
+	assert_string_equal(shared.name, "CHOSEN");
+	assert_string_equal(own.name, "TIDE_ROWS_us-east+eu-west");
+	assert_string_equal(own.subject, "tide.rows.us-east.eu-west.frames");
+	assert_true(tide_subject_covers(own.filter, own.subject));
+	assert_false(tide_subject_covers(shared.filter, own.subject));
+	assert_false(tide_subject_covers(own.filter, shared.subject));
+	tide_rows_topic(TIDE_ROWS_CONFIRM, ORIGIN, HERE, subject, sizeof(subject));
+	assert_string_equal(subject, "_TIDE.rows.us-east.eu-west.confirm");
+	tide_rows_topic(TIDE_ROWS_CONFIRM, ORIGIN, NULL, subject, sizeof(subject));
+	assert_string_equal(subject, "_TIDE.rows.us-east.confirm");
+}
+
 /* ---- a publisher played by the test ---- */
 
 typedef struct TestOrigin
@@ -165,7 +191,7 @@ origin_open(TestOrigin *origin, int port, const char *more)
 
 	test_pipeline(&origin->pipeline, "rows:publish", ORIGIN, ORIGIN,
 				  "{\"url\":\"nats://127.0.0.1:%d\"%s}", port, more);
-	tide_rows_stream(origin->pipeline.info.config, ORIGIN, true, &origin->stream);
+	tide_rows_stream(origin->pipeline.info.config, ORIGIN, NULL, true, &origin->stream);
 	ASSERT_OK(tide_nats_open(origin->pipeline.info.config, "origin", NULL, &origin->nats, &err));
 	ASSERT_OK(tide_js_open(origin->nats, NULL, &origin->js, &err));
 	ASSERT_OK(tide_provision_stream(origin->js, &origin->stream.want, &state, &err));
@@ -564,7 +590,7 @@ the_missing_is_asked_for(void **state)
 
 	(void) state;
 	origin_open(&origin, server.port, "");
-	tide_rows_topic(TIDE_ROWS_REWIND, ORIGIN, subject, sizeof(subject));
+	tide_rows_topic(TIDE_ROWS_REWIND, ORIGIN, NULL, subject, sizeof(subject));
 	ASSERT_OK(tide_mailbox_subscribe(origin.box, subject, 9, &err));
 	link_init(&l, "link:missing", server.port, "");
 	origin_send(&origin, 7000, 7010, 0, 10);
@@ -642,6 +668,7 @@ main(void)
 		cmocka_unit_test(other_messages_have_none),
 		cmocka_unit_test(frames_are_whole_or_nothing),
 		cmocka_unit_test(need_is_told_from_positions),
+		cmocka_unit_test(each_way_has_names_of_its_own),
 	};
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_chain_is_kept),

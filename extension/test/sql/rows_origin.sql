@@ -121,6 +121,28 @@ SELECT tide.rows_leave('ap-east'), tide.rows_leave('atlantis');
 SELECT position, destinations FROM tide.relay_rows('rows:publish', :e);
 SELECT tide.rows_leave('eu-west');
 SELECT (SELECT count(*) FROM tide.rows_publisher), (SELECT count(*) FROM tide.pipeline), (SELECT count(*) FROM pg_replication_slots);
+-- a stream for one region alone: a publisher and a slot of its own
+SELECT tide.rows_announce('eu-west', NULL, 'nats', '{"url": "nats://eu"}');
+SELECT tide.rows_announce('ap-east', NULL, 'nats', '{"url": "nats://ap", "own_stream": true}');
+SELECT pipeline, destination, options, slot = tide._publisher_slot(destination) FROM tide.rows_publisher ORDER BY 1;
+SELECT region, pipeline FROM tide.rows_destination ORDER BY 1;
+SELECT regexp_replace(slot::text, '[0-9]+', 'N'), s.region, lane FROM tide.slots s WHERE slot ~ '^tide_rows' ORDER BY slot;
+SELECT tide.relay_acquire('rows:publish', 'a relay') AS e, tide.relay_acquire('rows:publish:ap-east', 'a relay') AS own \gset
+SELECT destination, destinations, position = (SELECT position FROM tide.rows_destination WHERE region = 'ap-east') FROM tide.relay_rows('rows:publish:ap-east', :own);
+SELECT destination, destinations FROM tide.relay_rows('rows:publish', :e);
+SELECT tide.relay_rows_confirm('rows:publish', :e, 'ap-east', 'F/20') < 'F/0', tide.relay_rows_confirm('rows:publish:ap-east', :own, 'ap-east', 'F/20');
+-- what came by the stream for all was less, so there is no going on; from now on there is
+SELECT try(format($$SELECT tide.rows_announce('eu-west', %L, 'nats', '{"own_stream": true}')$$, pg_current_wal_lsn() + 1000000));
+SELECT tide.rows_announce('eu-west', NULL, 'nats', '{"own_stream": true}');
+SELECT pipeline FROM tide.rows_publisher ORDER BY 1;
+SELECT name FROM tide.pipelines ORDER BY 1;
+SELECT tide.maintain() ? 'errors';
+SELECT count(*) FROM pg_replication_slots;
+-- the other way nothing is missed
+SELECT tide.rows_announce('ap-east', 'F/20', 'nats', '{"url": "nats://ap"}');
+SELECT region, pipeline, position = 'F/20' FROM tide.rows_destination ORDER BY 1;
+SELECT tide.rows_leave('eu-west'), tide.rows_leave('ap-east');
+SELECT (SELECT count(*) FROM tide.rows_publisher), (SELECT count(*) FROM tide.pipeline), (SELECT count(*) FROM pg_replication_slots);
 -- a slot that nobody needs and nobody reads is dropped by maintain
 SELECT slot_name ~ '^tide_rows' FROM pg_create_logical_replication_slot(tide._publisher_slot(), 'pgoutput');
 SELECT tide.maintain() ? 'errors';

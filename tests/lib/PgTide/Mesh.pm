@@ -41,7 +41,8 @@ END
 
 # sides: [us, eu] (default) or with ap; transport: direct (default) or nats; wan: behind a PgTide::Wan
 # (us and eu only); conf: more of postgresql.conf; know => 0: without region_add; bare => 1: servers
-# with nothing in them.
+# with nothing in them; leaf_port: by side, where its broker reaches the first one's leaf node port (something
+# in front of it).
 sub new
 {
 	my ($class, %args) = @_;
@@ -123,7 +124,7 @@ sub _broker_config
 	my ($self, $side) = @_;
 	my $leaf = $side eq $self->{sides}[0]
 	  ? 'listen: "127.0.0.1:7422"'
-	  : 'reconnect: 1, remotes: [ { url: "nats-leaf://127.0.0.1:7422" } ]';
+	  : 'reconnect: 1, remotes: [ { url: "nats-leaf://127.0.0.1:' . ($self->{leaf_port}{$side} // 7422) . '" } ]';
 	return <<~"END";
 		server_name: "nats-$side"
 		listen: "127.0.0.1:$NATS_PORT{$side}"

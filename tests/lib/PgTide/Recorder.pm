@@ -1,5 +1,5 @@
 # PgTide::Recorder
-#		A proxy in front of a PostgreSQL server that keeps every byte that crosses, in both directions.
+#		A proxy in front of a server that keeps every byte that crosses, in both directions.
 #
 # Owns: one TCP port on the loopback, one file for each direction of each connection, searching them.
 # Does not own: what the bytes mean; connections must be plaintext (sslmode=disable).
@@ -15,14 +15,15 @@ use IO::Socket::UNIX;
 use PgTide::Process;
 use PgTide::Test qw(wait_until);
 
-# name, port; server (a PgTide::Region); dir for the files; deaf: seconds for which whoever streams the WAL
-# through here hears nothing from the moment it has begun, but is heard; then the connection ends.
+# name, port; server (a PgTide::Region) or target (HOST:PORT, which need not listen yet); dir for the files; deaf: seconds
+# for which whoever streams the WAL through here hears nothing from the moment it has begun, but is heard; then the
+# connection ends.
 sub new
 {
 	my ($class, %args) = @_;
 	my $self = bless {%args}, $class;
 	mkdir $self->{dir} or die "$self->{dir}: $!";
-	my $socket = $self->{server}->host . '/.s.PGSQL.' . $self->{server}->port;
+	my $socket = $self->{target} // $self->{server}->host . '/.s.PGSQL.' . $self->{server}->port;
 	$self->{process} = PgTide::Process->new(
 		name    => $self->{name},
 		command => [ $^X, "-I$ENV{TIDE_TOP}/tests/lib", (map { "-I$_" } @INC), '-MPgTide::Recorder', '-e', 'PgTide::Recorder::serve(@ARGV)',
@@ -150,7 +151,8 @@ sub serve
 		my $client = $listen->accept or next;
 		$n++;
 		next if fork;
-		my $server = IO::Socket::UNIX->new(Peer => $path) or exit 1;
+		my $server = $path =~ m{^/} ? IO::Socket::UNIX->new(Peer => $path) : IO::Socket::INET->new(PeerAddr => $path);
+		exit 1 unless $server;
 		_carry($client, $server, sprintf('%s/%04d', $dir, $n), $deaf);
 	}
 	return;

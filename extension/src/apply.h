@@ -262,7 +262,7 @@ typedef struct TideLeaf
 	ScanKeyData *search;
 	AttrNumber stamp;
 	TupleTableSlot *found;
-	TupleTableSlot *row; /* what is written; the target's own if from_root is NULL */
+	TupleTableSlot *row;	  /* what is written; the target's own if from_root is NULL */
 	TupleTableSlot **waiting; /* see apply_batch.c; NULL: none yet */
 	int n_waiting;			  /* slots there are */
 	struct TideLeaf *next;

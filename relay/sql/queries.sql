@@ -8,8 +8,10 @@
 -- First in every session.
 
 -- tide.relay: what we write is done for other regions, so it must not wait for them (durability.c).
+-- jit: what we ask of the catalog is quickly done, and compiled for a second or more if it looks dear.
 -- name: session
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
+       pg_catalog.set_config('jit', 'off', false),
        pg_catalog.set_config('tide.relay', 'on', false);
 
 -- The coordinator.

@@ -502,8 +502,10 @@ check_destinations_here(TideDoctor *d, const char *id)
 			tide_doctor_report(
 				d, TIDE_DOCTOR_WARN, id, region,
 				tide_doctor_printf(d, "WAL is kept for it, to be published on a broker: %s", why),
-				tide_doctor_printf(d, "if it takes no rows by a broker any more: here: "
-									  "SELECT tide.rows_leave('%s')", region));
+				tide_doctor_printf(d,
+								   "if it takes no rows by a broker any more: here: "
+								   "SELECT tide.rows_leave('%s')",
+								   region));
 	}
 }
 

@@ -321,8 +321,7 @@ could_not_start(TideCoordinator *coord, Slot *slot, const TideError *why)
 							 why->code[0] ? why->code : tide_error_class_name(why->class),
 							 why->message};
 
-	slot->start_pause_ms =
-		slot->start_pause_ms == 0 ? START_PAUSE_MS : slot->start_pause_ms * 2;
+	slot->start_pause_ms = slot->start_pause_ms == 0 ? START_PAUSE_MS : slot->start_pause_ms * 2;
 	if (slot->start_pause_ms > START_PAUSE_MOST_MS)
 		slot->start_pause_ms = START_PAUSE_MOST_MS;
 	slot->start_after = tide_monotonic_ms() + slot->start_pause_ms;

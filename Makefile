@@ -90,6 +90,11 @@ include common/common.mk
 
 $(BUILD)/tools/frames: $(COMMON_LIB)
 
+# People read what `make demo` prints: no compiler's command lines there, either.
+ifeq ($(V),)
+.SILENT: $(COMMON_OBJS) $(COMMON_LIB) $(TOOLS)
+endif
+
 # Unit tests: those of common/ and of the relay, each plain and with sanitizers.
 COMMON_PROGRAMS := $(foreach dir,$(COMMON_BUILD) $(COMMON_ASAN),\
 	$(COMMON_UNITS:$(COMMON_ROOT)/tests/unit/%.c=$(dir)/unit/%))

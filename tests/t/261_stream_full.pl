@@ -26,18 +26,19 @@ sub info { return $pair->nats($_[0])->ctl('stream-info', $STREAM); }
 # subjects, so the sources are taken away and put back.
 sub change_stream
 {
-	my ($side, %changes) = @_;
-	my %config = (%{ info($side)->{config} }, %changes);
-	my @subjects = (@{ $config{subjects} }, map { $_->{filter_subject} =~ s/\*/tide-placeholder/r } @{ $config{sources} });
-	my @steps = map { $json->encode($_) } { %config, sources => [], subjects => \@subjects }, \%config;
+	my ($side, $changes) = @_;
 	my $answer = '';
 	# A relay that starts its pipeline between the two steps mends the stream, and the second one is refused.
 	wait_until(
 		sub {
+			my $info = info($side);
+			my %config = (%{ $info->{config} }, $changes->($info->{state}{messages}));
+			my @subjects = (@{ $config{subjects} },
+				map { $_->{filter_subject} =~ s/\*/tide-placeholder/r } @{ $config{sources} });
 			my $status = 0;
-			for my $step (@steps)
+			for my $step ({ %config, sources => [], subjects => \@subjects }, \%config)
 			{
-				($status, $answer) = $pair->nats($side)->ctl_status('stream-update', $STREAM, $step);
+				($status, $answer) = $pair->nats($side)->ctl_status('stream-update', $STREAM, $json->encode($step));
 			}
 			return $status == 0;
 		},
@@ -83,12 +84,12 @@ $pair->start_relays;
 flows_again('the start');
 for my $sides (['us'], ['eu'], [qw(us eu)])
 {
-	change_stream($_, max_msgs => info($_)->{state}{messages} + $ROOM, discard => 'new') for @$sides;
+	change_stream($_, sub { (max_msgs => $_[0] + $ROOM, discard => 'new') }) for @$sides;
 	says_full($_, qr/maximum messages/) for @$sides;
 	my @before = map { info($_)->{state}{last_seq} } @$sides;
 	$pair->load($_)->wait_for(100) for qw(us eu);
 	is_deeply([ map { info($_)->{state}{last_seq} } @$sides ], \@before, "full: events of @$sides wait in the outbox");
-	change_stream($_, max_msgs => -1, discard => 'old') for @$sides;
+	change_stream($_, sub { (max_msgs => -1, discard => 'old') }) for @$sides;
 	flows_again("the streams of @$sides have room again");
 	is(info($_)->{state}{first_seq}, 1, "nothing was thrown away in $_ to make room") for @$sides;
 	runs($_) for @$sides;

@@ -54,7 +54,7 @@ sub load
 	return PgTide::Process->new(
 		name    => "load $side",
 		log     => "$ENV{TIDE_DATA}/load_$side.log",
-		command => [ 'pgbench', '-n', '-R', 15, '-c', 2, '-T', 600, '-f', $file, '-h', $node->host, '-p', $node->port, 'postgres' ])->start;
+		command => [ 'pgbench', '-n', '-R', 15, '-c', 2, '-T', 3600, '-f', $file, '-h', $node->host, '-p', $node->port, 'postgres' ])->start;
 }
 
 everywhere(<<'END');

@@ -72,6 +72,7 @@ CREATE TABLE tide.link
 	lane		text COLLATE "C" NOT NULL DEFAULT 'main' CHECK (lane IN ('main', 'low')),
 	pipeline	text COLLATE "C" NOT NULL UNIQUE
 				GENERATED ALWAYS AS ('link:' || region || CASE lane WHEN 'main' THEN '' ELSE '#' || lane END) STORED,
+	read_lanes	text,								-- those that its stream was last opened for
 	UNIQUE (region, lane)
 );
 

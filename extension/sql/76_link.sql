@@ -397,6 +397,26 @@ END;
 $$;
 
 /*
+ * The stream is about to be opened for these lanes: are they those of the last time?  If not, the last transaction that was
+ * taken may be in none of what is read now, and can't be looked for: it is forgotten.
+ */
+CREATE FUNCTION tide.relay_link_reads(pipeline text, epoch bigint, lanes text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	link tide.link := tide._link_of(pipeline, epoch);
+BEGIN
+	IF link.read_lanes = lanes THEN
+		RETURN true;
+	END IF;
+	UPDATE tide.link l SET read_lanes = lanes WHERE l.id = link.id;
+	UPDATE tide.link_progress p SET commit_end = NULL, commit_at = NULL WHERE p.link_id = link.id;
+	RETURN false;
+END;
+$$;
+
+/*
  * published: what the origin's rows_lanes() answered, if it was asked; see _link_published().  lanes: those
  * that the relay reads, comma-separated, which for a moment are not those that it should.
  */
@@ -522,6 +542,7 @@ GRANT EXECUTE ON FUNCTION
 	tide.relay_link_phase(text, bigint, text),
 	tide.relay_link_resync(text, bigint, text),
 	tide.relay_link_removed(text, bigint),
+	tide.relay_link_reads(text, bigint, text),
 	tide.relay_link_copying(text, bigint, text, text, bigint, bigint, bigint)
 	TO tide_relay;
 GRANT SELECT ON tide.link, tide.link_table, tide.link_progress, tide.parked_change TO tide_admin, tide_relay, tide_reader;

@@ -510,6 +510,9 @@ FROM tide.apply($1::text, $2::bigint, $3::bytea, $4::boolean);
 -- name: apply_flushed
 SELECT tide.apply_flushed($1::text, $2::bigint);
 
+-- name: relay_link_reads
+SELECT tide.relay_link_reads($1::text, $2::bigint, $3::text);
+
 -- name: relay_link
 SELECT link_id, region, conninfo, transport, slot, copy, phase, removing, "position", system_id,
        timeline, options, commit_end, commit_us, lanes

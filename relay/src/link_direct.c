@@ -232,6 +232,24 @@ open_frames(TideLink *link, const TideWalFramesOptions *opts, TideWalFrames **fr
 	}
 }
 
+/*
+ * Whoever reads other publications than before does not see transactions that wrote nothing of theirs, the
+ * last one that was taken perhaps among them: then there is none to be looked for.
+ */
+static bool
+forget_other_lanes(TideLink *link, TideError *err)
+{
+	const char *values[3] = {NULL, NULL, link->spec.lanes};
+	PGresult *res;
+
+	if (!tide_link_exec(link, link->home, tide_q_relay_link_reads, 3, values, &res, err))
+		return false;
+	if (PQgetvalue(res, 0, 0)[0] != 't')
+		link->spec.commit_end = 0;
+	PQclear(res);
+	return true;
+}
+
 static bool
 direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideError *err)
 {
@@ -252,6 +270,8 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 	char *publications;
 	char *conninfo;
 
+	if (!forget_other_lanes(link, err))
+		return false;
 	/* What the slot still has of the time before must be what came from there. */
 	if (link->slot_confirmed != 0 && link->slot_confirmed < link->spec.commit_end &&
 		link->spec.commit_end <= position)

@@ -35,7 +35,7 @@ is($mesh->sql('us', q{SELECT string_agg(DISTINCT prrelid::regclass::text, ' ') F
 	'', '... which no publication has');
 
 # What the page's first table says is what the classes say.
-my %said = map { /^\| [\w ]+ \| (\w+) \| (?:(\d+) s)? ?\| [^|]+ \| `(\w+)` \|$/ ? ($3 => [ $1, $2 ]) : () } split /\n/, PgTide::Docs::slurp($PAGE);
+my %said = map { /^\| [\w ]+ \| (\w+) \| [^|]+ \| (?:(\d+) s)? ?\| [^|]+ \| `(\w+)` \|$/ ? ($3 => [ $1, $2 ]) : () } split /\n/, PgTide::Docs::slurp($PAGE);
 is(scalar keys %said, 6, 'six kinds of data');
 for my $preset (sort keys %said)
 {

@@ -54,7 +54,7 @@ sub load
 	return PgTide::Process->new(
 		name    => "load $side",
 		log     => "$ENV{TIDE_DATA}/load_$side.log",
-		command => [ 'pgbench', '-n', '-R', 30, '-c', 2, '-T', 600, '-f', $file, '-h', $node->host, '-p', $node->port, 'postgres' ])->start;
+		command => [ 'pgbench', '-n', '-R', 15, '-c', 2, '-T', 3600, '-f', $file, '-h', $node->host, '-p', $node->port, 'postgres' ])->start;
 }
 
 everywhere(<<'END');
@@ -101,7 +101,7 @@ is(derived(), $before, '... and does nothing');
 for my $options ('{"priority": 10}', '{"priority": 90}', '{"slo": "9 seconds"}', '{"residency": {"regions": {"*": true}}}', '{"residency": null, "slo": null}')
 {
 	everywhere("SELECT tide.class_alter('goods', '$options')");
-	ok(defined $mesh->wait_copied(@$_), "$options: $_->[0] follows $_->[1]") for ([ 'eu', 'us' ], [ 'us', 'ap' ]);
+	ok(defined $mesh->wait_copied(@$_, 240), "$options: $_->[0] follows $_->[1]") for ([ 'eu', 'us' ], [ 'us', 'ap' ]);
 }
 everywhere(q{SELECT tide.table_add('moved', 'goods', '{"insert_only": true}')});
 everywhere(q{SELECT tide.table_add('moved', 'goods')});
@@ -111,12 +111,12 @@ like($mesh->error_of('us', q{SELECT tide.table_add('moved', 'late')}),
 for my $class (qw(late first goods))
 {
 	everywhere("BEGIN; SELECT tide.table_remove('moved'); SELECT tide.table_add('moved', '$class'); COMMIT");
-	ok(defined $mesh->wait_copied(@$_), "moved to $class: $_->[0] follows $_->[1]") for ([ 'eu', 'us' ], [ 'us', 'ap' ]);
+	ok(defined $mesh->wait_copied(@$_, 240), "moved to $class: $_->[0] follows $_->[1]") for ([ 'eu', 'us' ], [ 'us', 'ap' ]);
 }
 ok($_->alive, 'who writes was not disturbed') for @load;
 $_->stop for @load;
 unlike(join('', map { $_->log_text } @load), qr/ERROR|aborted/, '... by no error');
-ok(defined $mesh->wait_copied(@$_), "$_->[0] has what it wants of $_->[1]") for $mesh->ways;
+ok(defined $mesh->wait_copied(@$_, 240), "$_->[0] has what it wants of $_->[1]") for $mesh->ways;
 $mesh->settle;
 my $count = $mesh->sql('us', 'SELECT count(*) FROM seen');
 cmp_ok($count, '>', 100, 'rows were written');

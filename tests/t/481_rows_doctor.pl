@@ -155,7 +155,7 @@ sub test_alike
 	ok(defined $mesh->wait_value('eu', q{SELECT differences::text FROM tide.classes WHERE class = 'shop' AND NOT agrees},
 		'{"slo is 00:00:05 here, 00:01:00 in region \\"us-east\\""}', 10), '... which tide.classes shows');
 	is($mesh->relay('eu')->metric('pg_tide_classes_differ', qr/link:us-east/), 1, '... and /metrics');
-	like($mesh->relay('eu')->log_text, qr/class \\?"shop\\?": slo is 00:00:05 here, 00:01:00 in region/, '... and the log');
+	ok(defined wait_until(sub { $mesh->relay('eu')->log_text =~ /class \\?"shop\\?": slo is 00:00:05 here, 00:01:00 in region/ }, 10, 'the log'), '... and the log');
 	$mesh->sql('us', q{SELECT tide.class_alter('shop', '{"slo": null}')});
 	ok(defined $mesh->wait_value('eu', q{SELECT agrees FROM tide.classes WHERE class = 'shop'}, 't', 10), '... until it is put right');
 	fault('eu', [ 'us', q{SELECT tide.class_create('more', '{"scope": "global"}')} ], q{SELECT tide.class_drop('more')},

@@ -158,6 +158,8 @@ BEGIN
 		SELECT format('tide_%s#%s', database, n) FROM generate_series(1, 8) n
 	LOOP
 		IF pg_replication_origin_oid(origin) IS NULL THEN
+			/* One at a time: who waits for another's uncommitted name would hold what that needs for the next one. */
+			PERFORM pg_advisory_xact_lock(1953064041, 0);
 			BEGIN
 				PERFORM pg_replication_origin_create(origin);
 			EXCEPTION WHEN unique_violation THEN

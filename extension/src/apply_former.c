@@ -39,10 +39,10 @@ make_query(TideTarget *target, const TideValue *values, StringInfo sql, Oid *typ
 	for (int i = 0; i < map->n_keys; i++)
 		appendStringInfo(sql, "%s t.%s", i == 0 ? "SELECT" : ",",
 						 column_name(target, map->keys[i]));
-	appendStringInfo(sql, " FROM %s t",
-					 quote_qualified_identifier(
-						 get_namespace_name(RelationGetNamespace(target->rel)),
-						 RelationGetRelationName(target->rel)));
+	appendStringInfo(
+		sql, " FROM %s t",
+		quote_qualified_identifier(get_namespace_name(RelationGetNamespace(target->rel)),
+								   RelationGetRelationName(target->rel)));
 	for (int i = 0; i < map->n_columns && n < INDEX_MAX_KEYS; i++)
 	{
 		TideMapColumn *column = &map->columns[i];

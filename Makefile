@@ -77,6 +77,10 @@ $(BUILD)/tools/%: tests/tools/%.c | deps-build
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -Wall -Wextra $(if $(WERROR),-Werror) -o $@ $< $(TOOL_LIBS)
 
+# Not among the tools: only the test of the alert rules wants it, and can do without.
+$(BUILD)/tools/promtool:
+	@scripts/unpack-promtool $@
+
 $(BUILD)/tools/frames: TOOL_LIBS = -Icommon $(COMMON_LIB) $(COMMON_LIBS)
 
 # Fuzzers come from common/common.mk; what they need is installed first.
@@ -104,7 +108,7 @@ SQL_SUITE = --sql pg $(PG_CONFIG) $(BUILD)/stage extension
 
 test test-unit test-sql test-tap: export WERROR := 1
 
-test: deps-test units stage relay sanitized tools
+test: deps-test units stage relay sanitized tools $(BUILD)/tools/promtool
 	@scripts/run-tests --unit $(UNITS) $(SQL_SUITE) --tap $(TESTS)
 
 test-unit: units stage
@@ -113,7 +117,7 @@ test-unit: units stage
 test-sql: deps-test stage
 	@scripts/run-tests $(SQL_SUITE)
 
-test-tap: deps-test stage relay sanitized tools
+test-tap: deps-test stage relay sanitized tools $(BUILD)/tools/promtool
 	@scripts/run-tests --tap $(TESTS)
 
 test-versions: deps-versions

@@ -11,6 +11,7 @@
 
 #include <zstd.h>
 
+#include "tide_bytes.h"
 #include "tide_crc.h"
 #include "tide_text.h"
 
@@ -36,8 +37,7 @@ frame_crc(const uint8_t *frame, size_t len)
 static void
 put_u32(TideBuf *buf, size_t at, uint32_t value)
 {
-	for (int i = 0; i < 4; i++)
-		buf->data[at + (size_t) i] = (char) (value >> (24 - 8 * i));
+	tide_put_u32((uint8_t *) buf->data + at, value);
 }
 
 /* Everything before the body; the fields that follow from the body are still zero. */

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#include "tide_bytes.h"
+
 #define RECORD_HEADER 5 /* type, length */
 
 /* ---- reading ---- */
@@ -36,41 +38,36 @@ tide_read_bytes(TideCursor *cursor, size_t len)
 	return bytes;
 }
 
-static inline uint64_t
-read_integer(TideCursor *cursor, int len)
-{
-	const uint8_t *bytes = tide_read_bytes(cursor, (size_t) len);
-	uint64_t value = 0;
-
-	if (bytes == NULL)
-		return 0;
-	for (int i = 0; i < len; i++)
-		value = value << 8 | bytes[i];
-	return value;
-}
-
 uint8_t
 tide_read_u8(TideCursor *cursor)
 {
-	return (uint8_t) read_integer(cursor, 1);
+	const uint8_t *bytes = tide_read_bytes(cursor, 1);
+
+	return bytes == NULL ? 0 : *bytes;
 }
 
 uint16_t
 tide_read_u16(TideCursor *cursor)
 {
-	return (uint16_t) read_integer(cursor, 2);
+	const uint8_t *bytes = tide_read_bytes(cursor, 2);
+
+	return bytes == NULL ? 0 : tide_get_u16(bytes);
 }
 
 uint32_t
 tide_read_u32(TideCursor *cursor)
 {
-	return (uint32_t) read_integer(cursor, 4);
+	const uint8_t *bytes = tide_read_bytes(cursor, 4);
+
+	return bytes == NULL ? 0 : tide_get_u32(bytes);
 }
 
 uint64_t
 tide_read_u64(TideCursor *cursor)
 {
-	return read_integer(cursor, 8);
+	const uint8_t *bytes = tide_read_bytes(cursor, 8);
+
+	return bytes == NULL ? 0 : tide_get_u64(bytes);
 }
 
 TideStr
@@ -170,38 +167,37 @@ tide_read_tuple(TideCursor *cursor, TideValue *values, int max)
 
 /* ---- writing ---- */
 
-static inline bool
-write_integer(TideBuf *buf, uint64_t value, int len)
-{
-	char bytes[8];
-
-	for (int i = 0; i < len; i++)
-		bytes[i] = (char) (value >> (8 * (len - 1 - i)));
-	return tide_buf_append(buf, bytes, (size_t) len);
-}
-
 bool
 tide_write_u8(TideBuf *buf, uint8_t value)
 {
-	return write_integer(buf, value, 1);
+	return tide_buf_append(buf, (const char *) &value, 1);
 }
 
 bool
 tide_write_u16(TideBuf *buf, uint16_t value)
 {
-	return write_integer(buf, value, 2);
+	uint8_t bytes[2];
+
+	tide_put_u16(bytes, value);
+	return tide_buf_append(buf, bytes, sizeof(bytes));
 }
 
 bool
 tide_write_u32(TideBuf *buf, uint32_t value)
 {
-	return write_integer(buf, value, 4);
+	uint8_t bytes[4];
+
+	tide_put_u32(bytes, value);
+	return tide_buf_append(buf, bytes, sizeof(bytes));
 }
 
 bool
 tide_write_u64(TideBuf *buf, uint64_t value)
 {
-	return write_integer(buf, value, 8);
+	uint8_t bytes[8];
+
+	tide_put_u64(bytes, value);
+	return tide_buf_append(buf, bytes, sizeof(bytes));
 }
 
 bool
@@ -226,11 +222,7 @@ tide_record_begin(TideBuf *buf, char type)
 void
 tide_record_end(TideBuf *buf, size_t begun)
 {
-	uint32_t len;
-
 	if (buf->oom)
 		return;
-	len = (uint32_t) (buf->len - begun - RECORD_HEADER);
-	for (int i = 0; i < 4; i++)
-		buf->data[begun + 1 + (size_t) i] = (char) (len >> (24 - 8 * i));
+	tide_put_u32((uint8_t *) buf->data + begun + 1, (uint32_t) (buf->len - begun - RECORD_HEADER));
 }

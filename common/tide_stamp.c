@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tide_bytes.h"
 #include "tide_text.h"
 
 #define CLOCK_LEN 8
@@ -41,25 +42,17 @@ tide_stamp_encode(TideStamp stamp, uint8_t out[TIDE_STAMP_LEN])
 {
 	uint64_t clock = stamp.clock > 0 ? (uint64_t) stamp.clock : 0;
 
-	for (int i = 0; i < CLOCK_LEN; i++)
-		out[i] = (uint8_t) (clock >> (56 - 8 * i));
-	for (int i = CLOCK_LEN; i < TIDE_STAMP_LEN; i++)
-		out[i] = (uint8_t) (stamp.origin >> (24 - 8 * (i - CLOCK_LEN)));
+	tide_put_u64(out, clock);
+	tide_put_u32(out + CLOCK_LEN, stamp.origin);
 }
 
 bool
 tide_stamp_decode(const uint8_t *data, size_t len, TideStamp *stamp)
 {
-	uint64_t clock = 0;
-	uint32_t origin = 0;
-
 	if (len < TIDE_STAMP_LEN || (data[0] & 0x80) != 0)
 		return false;
-	for (int i = 0; i < CLOCK_LEN; i++)
-		clock = clock << 8 | data[i];
-	for (int i = CLOCK_LEN; i < TIDE_STAMP_LEN; i++)
-		origin = origin << 8 | data[i];
-	*stamp = (TideStamp){.clock = (int64_t) clock, .origin = origin};
+	*stamp = (TideStamp){.clock = (int64_t) tide_get_u64(data),
+						 .origin = tide_get_u32(data + CLOCK_LEN)};
 	return true;
 }
 

@@ -8,7 +8,7 @@ SELECT format('| `tide.%s` | %s |', c.relname, obj_description(c.oid, 'pg_class'
 FROM pg_class c
 WHERE c.relnamespace = 'tide'::regnamespace AND c.relkind = 'v' AND obj_description(c.oid, 'pg_class') IS NOT NULL
 ORDER BY c.relname COLLATE "C";
-SELECT E'\nAn outbox named `x` shows its events in the view `tide.x_outbox`; an inbox named `x` is the table `tide.x_inbox`.\n\n## Functions\n\n| function | does | who may |\n|---|---|---|';
+SELECT E'\nAn outbox named `x` shows its events in the view `tide.x_outbox` (if that is over 63 bytes: `tide.outbox_<id>_events`); an inbox named `x` is the table `tide.x_inbox`.\n\n## Functions\n\n| function | does | who may |\n|---|---|---|';
 SELECT format('| `%s(%s)`%s | %s | %s |', p.proname,
 			  pg_get_function_arguments(p.oid),
 			  CASE WHEN pg_get_function_result(p.oid) = 'void' THEN '' ELSE ' → `' || pg_get_function_result(p.oid) || '`' END,

@@ -50,7 +50,8 @@ CREATE FUNCTION tide._check_name(what text, name text) RETURNS void
 BEGIN
 	IF name IS NULL THEN
 		RAISE null_value_not_allowed USING
-			MESSAGE = format('the name of the %s must not be null', what);
+			MESSAGE = format('the name of the %s must not be null', what),
+			HINT = 'Use letters (a to z), digits, "_" and "-"; at most 63 bytes.';
 	END IF;
 	IF name COLLATE "C" !~ '^[A-Za-z0-9_-]+$' OR octet_length(name) > 63 THEN
 		RAISE invalid_name USING
@@ -74,13 +75,6 @@ BEGIN
 	END IF;
 END
 $$;
-
--- The relation that belongs to a name: cut to 63 bytes as the server cuts any identifier.
-CREATE FUNCTION tide._relation_name(name text, suffix text) RETURNS name
-	IMMUTABLE STRICT PARALLEL SAFE
-	LANGUAGE sql
-	SET search_path = pg_catalog, pg_temp
-	AS $$ SELECT (name || suffix)::name $$;
 
 -- ---- the region's name ----
 

@@ -36,14 +36,33 @@ CREATE FUNCTION tide._outbox(name text) RETURNS tide.outbox
 DECLARE
 	found tide.outbox;
 BEGIN
+	IF name IS NULL THEN
+		RAISE null_value_not_allowed USING
+			MESSAGE = 'the name of the outbox must not be NULL',
+			HINT = 'Pass the name given to tide.outbox_create().';
+	END IF;
 	SELECT * INTO found FROM tide.outbox o WHERE o.name = _outbox.name;
 	IF found.id IS NULL THEN
 		RAISE undefined_object USING
 			MESSAGE = format('outbox "%s" does not exist', name),
-			HINT = 'Create it with SELECT tide.outbox_create(''name''), or see tide.outbox for what exists.';
+			HINT = coalesce('Outboxes of this database: '
+							|| (SELECT string_agg(o.name, ', ' ORDER BY o.name) FROM tide.outbox o)
+							|| '. ', '')
+				   || 'SELECT tide.outbox_create(''name'') makes a new one.';
 	END IF;
 	RETURN found;
 END
+$$;
+
+-- The view on its events.  A name that leaves no room for the suffix is not cut: the view could then have
+-- the name of another outbox's, or of the relation of an inbox.  outbox_cache.c knows this rule, too.
+CREATE FUNCTION tide._outbox_view(outbox text, id int) RETURNS name
+	IMMUTABLE PARALLEL SAFE
+	LANGUAGE sql
+	SET search_path = pg_catalog, pg_temp
+	AS $$
+	SELECT CASE WHEN octet_length(outbox) <= 63 - octet_length('_outbox') THEN outbox || '_outbox'
+				ELSE format('outbox_%s_events', id) END::name
 $$;
 
 CREATE FUNCTION tide._segment_create(outbox_id int, n int) RETURNS void
@@ -93,7 +112,7 @@ CREATE FUNCTION tide.outbox_create(name text, retention interval DEFAULT '24 hou
 	AS $$
 DECLARE
 	new_id int;
-	view_name name := tide._relation_name(name, '_outbox');
+	view_name name;
 BEGIN
 	PERFORM tide._check_name('outbox', name);
 	PERFORM tide._check_retention(name, retention);
@@ -104,11 +123,12 @@ BEGIN
 			MESSAGE = format('outbox "%s" already exists', name),
 			HINT = 'Change its retention with tide.outbox_set_retention(), or drop it with tide.outbox_drop().';
 	END IF;
+	view_name := tide._outbox_view(name, new_id);
 	IF to_regclass(format('tide.%I', view_name)) IS NOT NULL THEN
 		RAISE duplicate_table USING
 			MESSAGE = format('relation "tide.%s" already exists, so outbox "%s" can''t be created',
 							 view_name, name),
-			HINT = 'Names are cut to 63 bytes: choose a shorter one.';
+			HINT = 'Choose another name.';
 	END IF;
 
 	EXECUTE format('CREATE SEQUENCE tide.%I CACHE 1', format('outbox_%s_seq', new_id));
@@ -146,7 +166,7 @@ BEGIN
 			MESSAGE = format('outbox "%s" is used by pipeline %s', name, users),
 			HINT = 'Delete the pipeline first with tide.relay_delete().';
 	END IF;
-	EXECUTE format('DROP VIEW tide.%I', tide._relation_name(box.name, '_outbox'));
+	EXECUTE format('DROP VIEW tide.%I', tide._outbox_view(box.name, box.id));
 	FOR n IN 0..2 LOOP
 		EXECUTE format('DROP TABLE tide.%I', format('outbox_%s_%s', box.id, n));
 	END LOOP;
@@ -200,7 +220,7 @@ DECLARE
 	box tide.outbox := tide._outbox(outbox);
 BEGIN
 	PERFORM tide._check_role(role);
-	EXECUTE format('GRANT INSERT ON tide.%I TO %s', tide._relation_name(box.name, '_outbox'), role);
+	EXECUTE format('GRANT INSERT ON tide.%I TO %s', tide._outbox_view(box.name, box.id), role);
 	EXECUTE format('GRANT USAGE ON SCHEMA tide TO %s', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION tide.outbox_publish(text, text, jsonb, jsonb, text, text), '
 				   'tide.outbox_publish(text, jsonb, jsonb) TO %s', role);
@@ -216,7 +236,7 @@ DECLARE
 	box tide.outbox := tide._outbox(outbox);
 BEGIN
 	PERFORM tide._check_role(role);
-	EXECUTE format('REVOKE INSERT ON tide.%I FROM %s', tide._relation_name(box.name, '_outbox'), role);
+	EXECUTE format('REVOKE INSERT ON tide.%I FROM %s', tide._outbox_view(box.name, box.id), role);
 END
 $$;
 

@@ -58,6 +58,7 @@ CREATE TYPE tide.inbox_event AS
 	published_at	timestamptz,
 	committed_at	timestamptz,
 	received_at		timestamptz,
+	processed_at	timestamptz,	-- NULL: what is claimed is not processed yet
 	attempts		int,
 	last_error		text,
 	lease_until		timestamptz
@@ -68,7 +69,7 @@ CREATE TYPE tide.inbox_event AS
 /* The relation of an inbox: cut to 63 bytes exactly as the server cuts any identifier. */
 CREATE FUNCTION tide._inbox_relation(inbox text) RETURNS name
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN tide._relation_name(inbox, '_inbox');
+RETURN (inbox || '_inbox')::pg_catalog.name;
 
 CREATE FUNCTION tide._inbox_ledger(id int) RETURNS name
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE

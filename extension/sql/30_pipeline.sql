@@ -157,14 +157,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM tide._check_name('pipeline', pipeline);
-	IF outbox IS NULL OR NOT EXISTS (SELECT FROM tide.outbox o WHERE o.name = relay_set_outbox.outbox) THEN
-		RAISE EXCEPTION 'outbox "%" does not exist', coalesce(outbox, 'NULL')
-			USING ERRCODE = 'undefined_object',
-				  HINT = coalesce('Outboxes of this database: '
-								  || (SELECT string_agg(o.name, ', ' ORDER BY o.name) FROM tide.outbox o)
-								  || '. ', '')
-						 || 'SELECT tide.outbox_create(''name'') makes a new one.';
-	END IF;
+	PERFORM tide._outbox(outbox);
 	PERFORM tide._check_config('outbox', config);
 	PERFORM tide._pipeline_set(pipeline, 'outbox', outbox, config);
 END;

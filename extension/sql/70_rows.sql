@@ -147,7 +147,7 @@ CREATE TABLE tide.parked_change
 	reason		text NOT NULL,
 	parked_at	timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	attempts	int NOT NULL DEFAULT 0,
-	tried_version int								-- of the table here (tide.table_version) when it was last refused
+	touched		int									-- tide.table_version.touched when it was last refused
 );
 CREATE INDEX parked_change_key ON tide.parked_change (link_id, schema_name, table_name, key);
 

@@ -120,7 +120,7 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM tide._check_keys(what, residency, '{"column": "string", "regions": "object", "personal": "boolean"}');
-	IF NOT residency ?| '{column,regions}' AND NOT coalesce((residency ->> 'personal')::boolean, false) THEN
+	IF coalesce(residency ->> 'column', '') = '' AND coalesce(residency -> 'regions', '{}') = '{}' AND NOT coalesce((residency ->> 'personal')::boolean, false) THEN
 		RAISE EXCEPTION '% says nothing', what
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = 'Give "column" (which names a row''s region), "regions" or "personal": true.';
@@ -128,8 +128,31 @@ BEGIN
 		RAISE EXCEPTION 'class "%" has residency, but its rows never leave', class
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave out "residency", or choose another scope.';
 	END IF;
+	IF residency ->> 'column' = '' THEN
+		RAISE EXCEPTION 'option "column" of % is empty', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the column that says a row''s region, or leave it out.';
+	END IF;
 	PERFORM tide._residency_check_region(what, r.key, r.value)
 		FROM jsonb_each(coalesce(residency -> 'regions', '{}')) r;
+END;
+$$;
+
+/* A region may be declared before it is added; a name that is misspelt has to be seen. */
+CREATE FUNCTION tide._residency_warn_unknown(class tide.class) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	region text;
+BEGIN
+	FOR region IN SELECT k FROM jsonb_object_keys(coalesce(class.residency -> 'regions', '{}')) k
+		WHERE k NOT IN ('*', tide.region_name()) AND NOT EXISTS (SELECT FROM tide.region r WHERE r.name = k)
+			AND NOT EXISTS (SELECT FROM tide.residency_destination d WHERE d.region = k) ORDER BY k
+	LOOP
+		RAISE WARNING 'the residency of class "%" names region "%", which is not known here', class.name, region
+			USING HINT = coalesce('Regions known here: ' || (SELECT string_agg(r.name, ', ' ORDER BY r.name) FROM tide.region r) || '. ', '')
+						 || 'A misspelt region gets what "*" or "column" says, or nothing.';
+	END LOOP;
 END;
 $$;
 
@@ -413,16 +436,31 @@ BEGIN
 END;
 $$;
 
-/* Whether the publication says so is not asked when the rule is another: then it is said anew. */
-CREATE FUNCTION tide._residency_published(tbl regclass, pub text, columns text[]) RETURNS boolean
+/*
+ * Does the publication say that, filter and all, and no other of ours say more?  A filter is compared as the
+ * server writes it: read again it stays the same.
+ */
+CREATE FUNCTION tide._residency_published(rule tide.residency_rule, insert_only boolean) RETURNS boolean
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
-				   WHERE p.pubname = pub AND r.prrelid = tbl
+	SELECT CASE WHEN rule.filter IS NULL THEN
+			NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+						WHERE r.prrelid = rule.relid AND p.pubname IN (tide._residency_publication(rule.region, true),
+																	   tide._residency_publication(rule.region, false)))
+		ELSE
+			EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+				   WHERE p.pubname = tide._residency_publication(rule.region, insert_only) AND r.prrelid = rule.relid
+					   AND p.pubinsert AND p.pubviaroot AND (p.pubupdate AND p.pubdelete AND p.pubtruncate OR insert_only)
+					   AND coalesce(pg_get_expr(r.prqual, r.prrelid), 'true') = rule.filter
 					   AND (SELECT array_agg(a.attname::text ORDER BY a.attname COLLATE "C") FROM pg_attribute a
-							WHERE a.attrelid = tbl AND a.attnum = ANY (r.prattrs::int2[]))
-						   IS NOT DISTINCT FROM (SELECT array_agg(c ORDER BY c COLLATE "C") FROM unnest(columns) c))
+							WHERE a.attrelid = rule.relid AND a.attnum = ANY (r.prattrs::int2[]))
+						   IS NOT DISTINCT FROM (SELECT array_agg(c ORDER BY c COLLATE "C") FROM unnest(rule.columns) c)) END
+		AND NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+						WHERE r.prrelid = rule.relid AND p.pubname = ANY ('{tide_global,tide_global_insert,tide_low,tide_low_insert}'))
+		AND NOT EXISTS (SELECT FROM pg_publication_namespace n JOIN pg_publication p ON p.oid = n.pnpubid
+							JOIN pg_class c ON c.relnamespace = n.pnnspid
+						WHERE c.oid = rule.relid AND p.pubname LIKE 'tide\_%')
 $$;
 
 /*
@@ -437,6 +475,7 @@ DECLARE
 	pub text := tide._residency_publication(region, insert_only);
 BEGIN
 	EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', tbl);
+	PERFORM tide._publication_make(pub, CASE WHEN insert_only THEN 'insert' ELSE 'insert, update, delete, truncate' END);
 	PERFORM tide._residency_unpublish(tbl, tide._residency_publication(region, true)),
 		tide._residency_unpublish(tbl, tide._residency_publication(region, false));
 	IF rule.filter IS NOT NULL THEN
@@ -514,9 +553,7 @@ BEGIN
 		IF here AND (old.filter, old.columns) IS DISTINCT FROM (new.filter, new.columns) THEN
 			PERFORM tide._residency_changed_here(tbl, old, new);
 		END IF;
-	ELSIF here OR NOT repair OR new.filter IS NULL
-		OR tide._residency_published(tbl, tide._residency_publication(new.region, insert_only), new.columns)
-	THEN
+	ELSIF here OR NOT repair OR tide._residency_published(new, insert_only) THEN
 		RETURN;
 	END IF;
 	IF NOT here THEN

@@ -94,7 +94,10 @@ BEGIN
 				USING ERRCODE = 'invalid_parameter_value', HINT = format('Leave it out, or set "scope": "%s".', key);
 		END IF;
 	END LOOP;
-	IF options ->> 'scope' <> 'primary' THEN
+	IF options ->> 'home' = '' THEN
+		RAISE EXCEPTION 'option "home" of % is empty', what
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'Name the column that says a row''s region; left out, it is "home".';
+	ELSIF options ->> 'scope' <> 'primary' THEN
 		RETURN;
 	ELSIF NOT options ? 'primary' THEN
 		RAISE EXCEPTION 'option "primary" is missing for %', what
@@ -200,6 +203,7 @@ BEGIN
 	PERFORM tide._table_derive(t.relid, made) FROM tide.replicated_table t WHERE t.class = made.name;
 	PERFORM tide._lanes_make();
 	PERFORM tide._durability_derive(made);
+	PERFORM tide._residency_warn_unknown(made);
 	PERFORM tide._link_tables_clean();
 END;
 $$;
@@ -291,7 +295,7 @@ BEGIN
 	RETURN QUERY SELECT d.object, d.change FROM tide._class_differences(old, new) d ORDER BY d.object, d.change;
 	BEGIN
 		PERFORM tide.class_create(old.name, wanted);
-		IF dry_run THEN
+		IF dry_run IS NOT FALSE THEN
 			RAISE EXCEPTION 'only looked' USING ERRCODE = 'TD000';
 		END IF;
 	EXCEPTION WHEN SQLSTATE 'TD000' THEN

@@ -32,13 +32,13 @@ AS $$
 	 'what users may have changed a moment ago, in another region')
 $$;
 
-/* The options with the preset's own filled in; "user profiles" and "User-Profiles" are user_profiles. */
+/* The options with the preset's own filled in; "User-Profiles" and "User Profiles (Global Users)" are user_profiles. */
 CREATE FUNCTION tide._preset_options(what text, options jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	wanted text := translate(lower(options ->> 'preset' COLLATE "C"), ' -', '__');
+	wanted text := translate(lower(regexp_replace(options ->> 'preset', '\s*\([^()]*\)$', '') COLLATE "C"), ' -', '__');
 	known record;
 	key text;
 BEGIN

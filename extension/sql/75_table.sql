@@ -92,6 +92,10 @@ BEGIN
 		RAISE EXCEPTION 'table % is a partition', tbl
 			USING ERRCODE = 'wrong_object_type',
 				  HINT = format('Add the partitioned table: %s.', pg_partition_root(tbl));
+	ELSIF rel.reloftype <> 0 THEN
+		RAISE EXCEPTION 'table % is made of a type', tbl
+			USING ERRCODE = 'wrong_object_type',
+				  HINT = format('It needs a column of its own, "tide_stamp": ALTER TABLE %s NOT OF makes it an ordinary table.', tbl);
 	ELSIF NOT pg_has_role(caller, rel.relowner, 'USAGE') THEN
 		RAISE EXCEPTION 'must be owner of table %', tbl
 			USING ERRCODE = 'insufficient_privilege', HINT = 'Only its owner, or a superuser, can have it replicated.';
@@ -139,6 +143,26 @@ BEGIN
 		RAISE EXCEPTION 'partition % of table % is foreign or unlogged', leaf, tbl
 			USING ERRCODE = 'wrong_object_type', HINT = 'What is not in the WAL here can''t be replicated. Detach it.';
 	END IF;
+END;
+$$;
+
+/* Values that name objects by numbers of this database mean nothing elsewhere: _binary_portable() has more. */
+CREATE FUNCTION tide._table_warn_types(tbl regclass) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	col text;
+	type regtype;
+BEGIN
+	FOR col, type IN SELECT a.attname, a.atttypid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+		WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped
+			AND t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace
+		ORDER BY a.attnum
+	LOOP
+		RAISE WARNING 'column "%" of table % is of type %', col, tbl, type
+			USING HINT = 'It holds numbers of this database: changes of rows with a value there are parked in other regions. Use text.';
+	END LOOP;
 END;
 $$;
 
@@ -412,6 +436,7 @@ BEGIN
 	PERFORM tide._table_make_scope(tbl, class);
 	PERFORM tide._table_make_durability(tbl, class);
 	PERFORM tide._table_publish(tbl);
+	PERFORM tide._table_make_truncate(tbl);
 	PERFORM tide._residency_derive(tbl, class);
 	IF class.residency IS NOT NULL THEN
 		PERFORM tide._residency_warn();
@@ -443,8 +468,10 @@ BEGIN
 	IF present.class <> known.name THEN
 		RAISE EXCEPTION 'table % is in class "%"', tbl, present.class
 			USING ERRCODE = 'duplicate_object',
-				  HINT = format('Take it off first with SELECT tide.table_remove(%L).', tbl);
+				  HINT = format('Move it in one transaction, so that nothing is written in between: BEGIN; SELECT tide.table_remove(%1$L); '
+								'SELECT tide.table_add(%1$L, %2$L); COMMIT. Regions that take rows from here copy it again.', tbl, known.name);
 	END IF;
+	PERFORM tide._table_warn_types(tbl);
 	PERFORM tide._table_make_column(tbl, region);
 	PERFORM tide._table_make_trigger(tbl);
 	PERFORM tide._table_grant(tbl);
@@ -476,7 +503,7 @@ BEGIN
 		EXECUTE format('DROP TRIGGER tide_stamp ON %s', tbl);
 	END IF;
 	PERFORM tide._table_make_scope(tbl, NULL);
-	PERFORM tide._table_make_durability(tbl, NULL);
+	PERFORM tide._table_make_durability(tbl, NULL), tide._table_make_truncate(tbl);
 	IF drop_column THEN
 		EXECUTE format('ALTER TABLE %s DROP COLUMN IF EXISTS tide_stamp', tbl);
 	END IF;

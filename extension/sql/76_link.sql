@@ -144,6 +144,15 @@ END;
 $$;
 
 /*
+ * Relays that make or drop the same origins at once would wait for each other: the server locks its catalog of
+ * origins only for a moment when it makes one, and then each waits for the other's.
+ */
+CREATE FUNCTION tide._link_origins_lock() RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT pg_advisory_xact_lock(1953064039, 3) $$;
+
+/*
  * The replication origins that tag what comes by a lane, and what sessions that copy tables
  * write: see apply_session.c.  Origins are of the whole cluster, so their names have the database's
  * number.  They must be committed before they are used: a decoder that does not find the name
@@ -163,6 +172,7 @@ BEGIN
 		SELECT format('tide_%s#%s', database, n) FROM generate_series(1, 8) n
 	LOOP
 		IF pg_replication_origin_oid(origin) IS NULL THEN
+			PERFORM tide._link_origins_lock();
 			BEGIN
 				PERFORM pg_replication_origin_create(origin);
 			EXCEPTION WHEN unique_violation THEN
@@ -456,6 +466,7 @@ AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 BEGIN
+	PERFORM tide._link_origins_lock();
 	SELECT l.* INTO link FROM tide.link l WHERE l.id = link.id FOR UPDATE;
 	IF NOT link.removing THEN
 		RAISE EXCEPTION 'the link from region "%" is wanted again', link.region

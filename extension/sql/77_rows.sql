@@ -102,6 +102,21 @@ AS $$
 $$;
 
 /*
+ * About how many rows that is: those that were counted last, for so many pages; if nobody ever
+ * did, as many as fit.  For the same reason not the planner's own estimate, which takes a lock.
+ */
+CREATE FUNCTION tide._table_rows(tbl pg_class) RETURNS float8
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT tide._table_bytes(tbl) / page.size
+		* CASE WHEN tbl.reltuples >= 0 AND tbl.relpages > 0 THEN tbl.reltuples / tbl.relpages ELSE page.size / (28 + k.width) END
+	FROM (SELECT current_setting('block_size')::float8 AS size) page,
+		(SELECT sum(CASE WHEN a.attlen > 0 THEN a.attlen ELSE 32 END) AS width FROM pg_attribute a
+		 WHERE a.attrelid = tbl.oid AND a.attnum > 0 AND NOT a.attisdropped) k
+$$;
+
+/*
  * What is published, and how a destination reads it: the rows written here; those
  * that came from elsewhere come to it from there.  Of tables with residency, what that destination may have;
  * NULL: one that reads a broker's stream for all, which has nothing of them.
@@ -128,7 +143,7 @@ AS $$
 		LEFT JOIN tide.residency_rule r ON r.relid = t.relid AND r.region = rows_tables.destination
 		CROSS JOIN LATERAL tide._copied_columns(c.oid, r.columns) k
 		CROSS JOIN LATERAL (SELECT CASE WHEN k.portable THEN 'binary' ELSE 'text' END) f (format)
-		CROSS JOIN LATERAL (SELECT sum(greatest(p.reltuples, 0))::bigint, sum(tide._table_bytes(p))::bigint
+		CROSS JOIN LATERAL (SELECT sum(tide._table_rows(p))::bigint, sum(tide._table_bytes(p))::bigint
 							FROM tide._table_leaves(c.oid) l JOIN pg_class p ON p.oid = l) size (rows, bytes)
 	WHERE s.residency IS NULL OR r.filter IS NOT NULL
 	ORDER BY n.nspname, c.relname
@@ -350,4 +365,5 @@ GRANT EXECUTE ON FUNCTION
 	tide.relay_rows(text, bigint),
 	tide.relay_rows_confirm(text, bigint, text, pg_lsn)
 	TO tide_relay;
+GRANT EXECUTE ON FUNCTION tide.rows_leave(text) TO tide_admin;	/* for a region that is gone for good */
 GRANT SELECT ON tide.rows_publisher, tide.rows_destination TO tide_admin, tide_relay, tide_reader;

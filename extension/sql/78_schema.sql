@@ -22,6 +22,7 @@ CREATE TABLE tide.table_version
 	fingerprint	text NOT NULL,
 	shape		jsonb NOT NULL,						-- see tide._shape()
 	since		timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	touched		int NOT NULL DEFAULT 0,				-- how often it was altered here: what it refused may fit now
 	PRIMARY KEY (schema_name, table_name)
 );
 
@@ -85,7 +86,7 @@ AS $$
 				'name', a.attname, 'num', a.attnum, 'type', format_type(a.atttypid, a.atttypmod),
 				'base', format('%I.%I', n.nspname, b.typname), 'base_schema', n.nspname, 'base_name', b.typname,
 				'type_oid', CASE WHEN b.oid < 10000 THEN b.oid::bigint ELSE 0 END, 'typmod', a.atttypmod,
-				'required', a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
+				'not_null', a.attnotnull, 'required', a.attnotnull AND NOT a.atthasdef AND a.attidentity = '',
 				'generated', a.attgenerated <> '',
 				'labels', (SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = b.oid),
 				'extension', (SELECT x.extname FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
@@ -109,6 +110,24 @@ AS $$
 								  FROM jsonb_array_elements(shape -> 'columns') WITH ORDINALITY c (value, n)))::text)
 $$;
 
+/* It has none of that name any more (but for the one it is called now); others are told. */
+CREATE FUNCTION tide._shape_gone(tbl oid, class text, new_schema name DEFAULT NULL, new_name name DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	gone record;
+BEGIN
+	UPDATE tide.table_version v SET relid = NULL
+		WHERE v.relid = tbl AND (v.schema_name, v.table_name) IS DISTINCT FROM (new_schema, new_name)
+		RETURNING v.schema_name, v.table_name INTO gone;
+	INSERT INTO tide.schema_log (kind, body)
+		SELECT 'shape', json_build_object('schema_name', gone.schema_name, 'table_name', gone.table_name, 'gone', true)::text
+		FROM tide.class c
+		WHERE gone.table_name IS NOT NULL AND c.name = _shape_gone.class AND c.scope <> 'regional' AND c.residency IS NULL;
+END;
+$$;
+
 /* Has the table another shape than we know?  Then it gets a new version, and others are told. */
 CREATE FUNCTION tide._shape_note(tbl oid, wait boolean DEFAULT true) RETURNS void
 LANGUAGE plpgsql
@@ -123,7 +142,7 @@ BEGIN
 	ELSIF NOT pg_try_advisory_xact_lock(1953064040, tbl::int) THEN
 		RETURN;
 	END IF;
-	SELECT n.nspname, c.relname, c.oid, 1, tide._fingerprint(s.shape), s.shape, clock_timestamp() INTO seen
+	SELECT n.nspname, c.relname, c.oid, 1, tide._fingerprint(s.shape), s.shape, clock_timestamp(), 0 INTO seen
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN LATERAL tide._shape(c.oid) s (shape)
 		WHERE c.oid = tbl;
 	IF NOT FOUND OR EXISTS (SELECT FROM tide.table_version v
@@ -131,15 +150,15 @@ BEGIN
 								AND v.relid = seen.relid AND v.shape = seen.shape) THEN
 		RETURN;
 	END IF;
-	UPDATE tide.table_version v SET relid = NULL
-		WHERE v.relid = tbl AND (v.schema_name, v.table_name) <> (seen.schema_name, seen.table_name);
+	PERFORM tide._shape_gone(tbl, t.class, seen.schema_name, seen.table_name)
+		FROM tide.replicated_table t WHERE t.relid = tbl;
 	INSERT INTO tide.table_version AS v SELECT seen.*
 		ON CONFLICT ON CONSTRAINT table_version_pkey DO UPDATE
 			SET relid = excluded.relid, version = v.version + 1, fingerprint = excluded.fingerprint,
 				shape = excluded.shape, since = excluded.since
 		RETURNING v.* INTO seen;
 	INSERT INTO tide.schema_log (kind, body)
-		SELECT 'shape', (to_jsonb(seen) - '{relid,since}'::text[])::text
+		SELECT 'shape', (to_jsonb(seen) - '{relid,since,touched}'::text[])::text
 		FROM tide.replicated_table t JOIN tide.class c ON c.name = t.class
 		/* With residency each region sees another shape, and asks for it. */
 		WHERE t.relid = tbl AND c.scope <> 'regional' AND c.residency IS NULL;
@@ -155,7 +174,7 @@ BEGIN
 	IF TG_OP = 'INSERT' THEN
 		PERFORM tide._shape_note(new.relid);
 	ELSE
-		UPDATE tide.table_version v SET relid = NULL WHERE v.relid = old.relid;
+		PERFORM tide._shape_gone(old.relid, old.class);
 	END IF;
 	RETURN NULL;
 END;
@@ -180,6 +199,33 @@ CREATE EVENT TRIGGER tide_schema_changed ON ddl_command_end
 	WHEN TAG IN ('ALTER TABLE', 'ALTER TYPE', 'ALTER DOMAIN', 'ALTER SCHEMA', 'ALTER EXTENSION',
 				 'DROP TYPE', 'DROP DOMAIN', 'DROP SCHEMA', 'DROP EXTENSION', 'DROP OWNED')
 	EXECUTE FUNCTION tide._schema_changed();
+
+/*
+ * What waits for a row of a table is tried again when that may have changed which rows it takes: its
+ * constraints, indexes, triggers, partitions.  Of an index that is gone nothing tells whose it was.
+ */
+CREATE FUNCTION tide._schema_touched() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regclass('tide.table_version') IS NULL OR to_regclass('tide.parked_change') IS NULL THEN
+		RETURN;	/* the extension comes or goes */
+	END IF;
+	IF TG_TAG IN ('ALTER TABLE', 'CREATE TABLE') THEN
+		UPDATE tide.table_version v SET touched = v.touched + 1
+			WHERE v.relid IN (SELECT coalesce(pg_partition_root(c.objid)::oid, c.objid)
+							  FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass);
+	ELSE
+		UPDATE tide.table_version v SET touched = v.touched + 1
+			WHERE EXISTS (SELECT FROM tide.parked_change c
+						  WHERE c.schema_name = v.schema_name AND c.table_name = v.table_name);
+	END IF;
+END;
+$$;
+CREATE EVENT TRIGGER tide_schema_touched ON ddl_command_end
+	WHEN TAG IN ('ALTER TABLE', 'CREATE TABLE', 'DROP INDEX', 'DROP TRIGGER', 'ALTER DOMAIN', 'ALTER TYPE')
+	EXECUTE FUNCTION tide._schema_touched();
 
 /* The shape of a replicated table here, with its version. */
 CREATE FUNCTION tide.table_shape(tbl regclass)
@@ -295,12 +341,12 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	WITH t AS (
 		SELECT * FROM jsonb_to_recordset(there -> 'columns') AS c (name text, type text, base text, base_schema text,
-			base_name text, type_oid oid, typmod int, generated boolean, labels jsonb, extension text)
+			base_name text, type_oid oid, typmod int, not_null boolean, generated boolean, labels jsonb, extension text)
 		WHERE NOT c.generated),
 	h AS (
 		SELECT c.*, a.atttypid, a.atttypmod
-		FROM jsonb_to_recordset(here -> 'columns') AS c (name text, num int, type text, required boolean,
-				generated boolean, labels jsonb)
+		FROM jsonb_to_recordset(here -> 'columns') AS c (name text, num int, type text, type_oid oid, typmod int,
+				not_null boolean, required boolean, generated boolean, labels jsonb)
 			JOIN pg_attribute a ON a.attrelid = tbl AND a.attnum = c.num)
 	SELECT format('column "%s" (%s) is missing here', t.name, t.type), true
 	FROM t LEFT JOIN h USING (name) WHERE h.name IS NULL
@@ -311,6 +357,12 @@ AS $$
 		AND tide._column_differs(t.type_oid, t.typmod, CASE WHEN t.type_oid = 0 THEN t.base_schema ELSE '' END,
 								 CASE WHEN t.type_oid = 0 THEN t.base_name ELSE '' END, h.atttypid, h.atttypmod) IS NOT NULL
 	UNION ALL
+	/* Strings: the longer ones are refused one by one. */
+	SELECT format('column "%s" is %s here, %s there', t.name, h.type, t.type), true
+	FROM t JOIN h USING (name)
+	WHERE NOT h.generated AND h.type_oid IN ('varchar'::regtype, 'bpchar'::regtype, 'bit'::regtype, 'varbit'::regtype)
+		AND h.typmod >= 0 AND (t.typmod < 0 OR t.typmod > h.typmod)
+	UNION ALL
 	SELECT DISTINCT format('type %s%s is missing here', t.base, ' (extension ' || t.extension || ')'), true
 	FROM t WHERE to_regtype(t.base) IS NULL
 	UNION ALL
@@ -318,12 +370,19 @@ AS $$
 	FROM t JOIN h USING (name) CROSS JOIN LATERAL jsonb_array_elements_text(t.labels) l (label)
 	WHERE h.labels IS NOT NULL AND NOT h.labels ? l.label
 	UNION ALL
+	SELECT format('column "%s" is NOT NULL here, may be null there', h.name), true
+	FROM t JOIN h USING (name) WHERE h.not_null AND NOT t.not_null AND NOT h.generated
+	UNION ALL
 	SELECT CASE WHEN h.required THEN format('column "%s" is NOT NULL without a default here, and is not sent', h.name)
 		   ELSE format('column "%s" is here only', h.name) END, h.required
 	FROM h LEFT JOIN t USING (name) WHERE t.name IS NULL AND NOT h.generated AND h.name <> 'tide_stamp'
 	UNION ALL
 	SELECT format('the key is %s here, %s there', coalesce(here ->> 'key', 'missing'), coalesce(there ->> 'key', 'missing')),
-		EXISTS (SELECT FROM jsonb_array_elements_text(nullif(here -> 'key', 'null')) k WHERE k NOT IN (SELECT t.name FROM t))
+		/* What is only added has no key to agree on, but there must be a value for one that is here. */
+		CASE WHEN there -> 'key' = 'null' OR EXISTS (SELECT FROM tide.replicated_table r WHERE r.relid = tbl AND r.insert_only) THEN
+				EXISTS (SELECT FROM jsonb_array_elements_text(nullif(here -> 'key', 'null')) k WHERE k NOT IN (SELECT t.name FROM t))
+			WHEN here -> 'key' = 'null' THEN true
+			ELSE NOT (here -> 'key' <@ (there -> 'key') AND there -> 'key' <@ (here -> 'key')) END
 	WHERE here -> 'key' IS DISTINCT FROM there -> 'key'
 $$;
 
@@ -372,6 +431,17 @@ AS $$
 	WHERE t.name = _link_column_fits.name
 $$;
 
+/* Are its rows found there by the same columns, in whatever order, as here?  NULL: not known. */
+CREATE FUNCTION tide._link_key_same(link_id int, schema_name name, table_name name, tbl oid) RETURNS boolean
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT (SELECT array_agg(k ORDER BY k) FROM unnest(tide._table_key(tbl)) k)
+		= (SELECT array_agg(k ORDER BY k) FROM jsonb_array_elements_text(nullif(s.shape -> 'key', 'null')) k)
+	FROM tide._link_shapes(_link_key_same.link_id) s
+	WHERE s.schema_name = _link_key_same.schema_name AND s.table_name = _link_key_same.table_name
+$$;
+
 /* Of that link, or of all. */
 CREATE FUNCTION tide._schema_drift(only_link int DEFAULT NULL)
 RETURNS TABLE (link_id int, region text, schema_name name, table_name name, version int, difference text,
@@ -389,7 +459,14 @@ AS $$
 			JOIN tide.replicated_table t ON t.relid = v.relid
 			JOIN tide.class c ON c.name = t.class AND c.scope <> 'regional'
 			CROSS JOIN LATERAL tide._shape_differences(v.relid, v.shape, s.shape) d
-		WHERE coalesce(l.id = only_link, true))
+		WHERE coalesce(l.id = only_link, true)
+		UNION ALL
+		/* It was replicated here, and was not taken off but dropped, or has another name by now. */
+		SELECT l.id, l.region, s.schema_name, s.table_name, s.version, 'the table is missing here', true, s.seen_at
+		FROM tide.link l
+			CROSS JOIN LATERAL tide._link_shapes(l.id) s
+			JOIN tide.table_version v ON v.schema_name = s.schema_name AND v.table_name = s.table_name AND v.relid IS NULL
+		WHERE coalesce(l.id = only_link, true) AND to_regclass(format('%I.%I', s.schema_name, s.table_name)) IS NULL)
 	SELECT f.* FROM found f JOIN tide.link l ON l.id = f.link_id
 		LEFT JOIN tide.link_table k ON k.link_id = l.id AND k.schema_name = f.schema_name AND k.table_name = f.table_name
 	WHERE coalesce(k.origin_lane, 'main') = ANY (tide._lanes_of(l))
@@ -412,6 +489,11 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF (shape ->> 'gone')::boolean THEN
+		DELETE FROM tide.link_shape s WHERE s.link_id = _link_shape_note.link_id
+			AND s.schema_name = shape ->> 'schema_name' AND s.table_name = shape ->> 'table_name';
+		RETURN;
+	END IF;
 	INSERT INTO tide.link_shape AS s (link_id, schema_name, table_name, version, fingerprint, shape)
 		VALUES (_link_shape_note.link_id, shape ->> 'schema_name', shape ->> 'table_name', (shape ->> 'version')::int,
 				shape ->> 'fingerprint', shape -> 'shape')
@@ -464,7 +546,7 @@ AS 'MODULE_PATHNAME', 'tide_sql_parked_fits';
 
 /*
  * Of what waits, the first change of each table, or row, that can be tried again: tables that wait as a
- * whole and would take it now; rows whose values were no values here until the table, or a type, changed.
+ * whole and would take it now; rows whose table was altered since they were refused.
  */
 CREATE FUNCTION tide._link_resumable(link tide.link) RETURNS bigint[]
 LANGUAGE sql
@@ -476,8 +558,8 @@ AS $$
 		  UNION ALL
 		  SELECT min(c.id), false
 		  FROM tide.parked_change c JOIN tide.table_version v
-			  ON v.schema_name = c.schema_name AND v.table_name = c.table_name AND v.version <> c.tried_version
-		  WHERE c.link_id = link.id AND c.key IS NOT NULL AND (c.code LIKE '22%' OR c.code IN ('42704', 'TD014'))
+			  ON v.schema_name = c.schema_name AND v.table_name = c.table_name AND v.touched <> c.touched
+		  WHERE c.link_id = link.id AND c.key IS NOT NULL AND c.code <> 'TD020'
 		  GROUP BY c.schema_name, c.table_name, c.key) w
 	WHERE CASE WHEN w.whole THEN tide._parked_fits(w.id) ELSE true END
 $$;

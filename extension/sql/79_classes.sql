@@ -34,10 +34,11 @@ AS $$ SELECT class #>> '{facts,scope}' = 'regional' $$;
 
 /*
  * How one class differs, in words; here or there is NULL where it is not declared.  kind: one
- * region lacks it, declares a fact otherwise, or has other tables in it.
+ * region lacks it, declares a fact otherwise, or has other tables in it.  Regions whose commits
+ * wait for each other name different peers, and agree.
  */
 CREATE FUNCTION tide._class_compare(region text, here jsonb, there jsonb) RETURNS TABLE (kind text, difference text)
-LANGUAGE sql IMMUTABLE
+LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT 'lacks', format('declared in region "%s", not here', region) WHERE here IS NULL AND NOT tide._class_stays(there)
@@ -48,6 +49,7 @@ AS $$
 						  coalesce(there -> 'facts' ->> k.key, 'not set'), region)
 	FROM (SELECT jsonb_object_keys(here -> 'facts') UNION SELECT jsonb_object_keys(there -> 'facts')) k (key)
 	WHERE here IS NOT NULL AND there IS NOT NULL AND here -> 'facts' -> k.key IS DISTINCT FROM there -> 'facts' -> k.key
+		AND NOT (k.key = 'sync_peer' AND coalesce(here -> 'facts' ->> k.key = region AND there -> 'facts' ->> k.key = tide.region_name(), false))
 	UNION ALL
 	SELECT 'table', format('table %s is in it here, not in region "%s"', t.name, region)
 	FROM jsonb_array_elements_text(here -> 'tables') t (name)

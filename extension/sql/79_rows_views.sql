@@ -205,6 +205,14 @@ CREATE VIEW tide.pending_changes AS
 	FROM tide.parked_change c JOIN tide.link l ON l.id = c.link_id
 	ORDER BY c.id;
 
+/* ---- conflicts ---- */
+
+/* The shape of what will be recorded.  Nothing is so far: docs/rows.md says so. */
+CREATE VIEW tide.conflicts AS
+	SELECT NULL::timestamptz AS "when", NULL::text AS region, NULL::text AS "table", NULL::text AS key, NULL::text AS rule,
+		NULL::jsonb AS winner, NULL::tide.stamp AS winner_stamp, NULL::jsonb AS loser, NULL::tide.stamp AS loser_stamp
+	WHERE false;
+
 /* ---- keeping house ---- */
 
 CREATE FUNCTION tide._maintain_rows() RETURNS jsonb
@@ -236,4 +244,4 @@ GRANT EXECUTE ON FUNCTION tide._links(), tide._slo() TO tide_admin, tide_relay, 
 GRANT EXECUTE ON FUNCTION tide._table_key(oid), tide._key_index(oid) TO tide_admin, tide_relay, tide_reader;
 GRANT EXECUTE ON FUNCTION tide._lateness(tide.link_progress), tide._class_lane(tide.class) TO tide_admin, tide_relay, tide_reader;
 GRANT SELECT ON tide._link_tables TO tide_admin, tide_relay, tide_reader;
-GRANT SELECT ON tide.tables, tide.links, tide.lanes, tide.lag, tide.slo, tide.pending_changes TO tide_admin, tide_relay, tide_reader;
+GRANT SELECT ON tide.tables, tide.links, tide.lanes, tide.lag, tide.slo, tide.pending_changes, tide.conflicts TO tide_admin, tide_relay, tide_reader;

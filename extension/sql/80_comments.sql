@@ -51,6 +51,8 @@ COMMENT ON FUNCTION tide.stamp_time(tide.stamp) IS
 COMMENT ON FUNCTION tide.region_add(text, text) IS
 	'makes another region known, or changes how relays here reach its database';
 COMMENT ON FUNCTION tide.region_remove(text) IS 'forgets a region; its link must be gone';
+COMMENT ON FUNCTION tide.rows_leave(text) IS
+	'stops keeping WAL for a region that took rows from here by a broker, and is gone for good';
 COMMENT ON FUNCTION tide.class_create(text, jsonb) IS
 	'makes or changes a class of tables: {"scope": "global", "regional", "primary" or "home", "slo": "5 seconds", ...}, or {"preset": "name"}';
 COMMENT ON FUNCTION tide.class_alter(text, jsonb, boolean) IS
@@ -93,6 +95,7 @@ COMMENT ON VIEW tide.slots IS
 COMMENT ON VIEW tide.lag IS 'how late each region''s rows are here by now, by class: seconds, and bytes of its WAL';
 COMMENT ON VIEW tide.slo IS
 	'each class''s lag objective, the share of the last day in which it was met, median and 99th percentile of lag';
+COMMENT ON VIEW tide.conflicts IS 'what will tell of writes that lost against others; this version records none';
 COMMENT ON VIEW tide.pending_changes IS
 	'changes from other regions that could not be applied, and later ones of the same rows, which wait behind them';
 COMMENT ON VIEW tide.durability IS

@@ -229,7 +229,8 @@ check_call(FunctionCallInfo fcinfo)
 	{
 		if (PG_ARGISNULL(i))
 			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-							errmsg("argument %d must not be null", i + 1)));
+							errmsg("argument %d must not be null", i + 1),
+							errhint("Pass a value for each argument.")));
 	}
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),

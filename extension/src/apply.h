@@ -6,7 +6,9 @@
  * and how far that has come; apply_session.c what must hold for the transaction (origin,
  * durability); apply_relation.c which local table a relation of the frame is;
  * apply_target.c opens that table for writing; apply_row.c applies one change;
- * apply_types.c makes a value of bytes; apply_park.c keeps what is refused.
+ * apply_batch.c stores new rows, many at a time; apply_former.c finds the row of one that
+ * waited while the key changed; apply_types.c makes a value of bytes; apply_park.c keeps
+ * what is refused.
  *
  * Memory: a call's things live in TideApply.context, a row's in row_context,
  * which is reset after each row.
@@ -17,6 +19,7 @@
 #include "postgres.h"
 #include "access/attmap.h"
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/skey.h"
 #include "access/xlogdefs.h"
 #include "commands/copy.h"
@@ -187,6 +190,7 @@ typedef struct TideMap
 	int n_keys;		  /* 0: no key here, rows can only be added */
 	AttrNumber *keys;
 	bool old_has_key; /* the origin's old tuples have all of it */
+	bool former_key;  /* ... they have that of the key it had, and both have another now */
 	AttrNumber stamp; /* of the column tide_stamp; 0: none */
 	int stamp_column; /* the frame's column of stamps, or -1 */
 } TideMap;
@@ -234,6 +238,14 @@ extern void tide_type_prepare(TideMapColumn *column, MemoryContext context);
 /* A value of kind 'b' or 't'; in the current context. */
 extern Datum tide_type_read(TideMapColumn *column, const TideValue *value);
 
+/* ---- apply_former.c: changes that waited while the key became another one ---- */
+
+/*
+ * Which row is meant by the columns that were the key at the origin: if it is here, its key by now is
+ * stored in target->old.
+ */
+extern bool tide_former_key(TideApply *apply, TideTarget *target, const TideValue *values);
+
 /* ---- apply_target.c: tables open for writing ---- */
 
 /* Where rows are stored: the table itself, or a partition. */
@@ -251,6 +263,8 @@ typedef struct TideLeaf
 	AttrNumber stamp;
 	TupleTableSlot *found;
 	TupleTableSlot *row; /* what is written; the target's own if from_root is NULL */
+	TupleTableSlot **waiting; /* see apply_batch.c; NULL: none yet */
+	int n_waiting;			  /* slots there are */
 	struct TideLeaf *next;
 } TideLeaf;
 
@@ -313,6 +327,15 @@ extern int64 tide_rows_delete_origin(TideApply *apply, TideTarget *target);
 
 /* ---- what a call works with ---- */
 
+/* New rows that wait to be stored in one leaf: in its first n slots. */
+typedef struct TideBatch
+{
+	TideTarget *target;
+	TideLeaf *leaf;
+	struct TideFrameRelation *relation; /* for messages */
+	int n;
+} TideBatch;
+
 /* A relation as the frame's records name it. */
 typedef struct TideFrameRelation
 {
@@ -356,6 +379,7 @@ struct TideApply
 	HTAB *relations;
 	TideFrameRelation *last;
 	TideTarget *targets;
+	TideBatch batch;
 	Snapshot snapshot;
 	bool careful;
 	bool hopeful;		/* an error is followed by a careful repetition */
@@ -378,6 +402,27 @@ struct TideApply
 	bool ddl;		 /* a statement was run: the transaction ends the call */
 	TideCounts counts;
 };
+
+/* ---- apply_batch.c: new rows, many at a time ---- */
+
+#define TIDE_BATCH_ROWS 64 /* some pages; their size is bounded by the frame's */
+
+/* May a row that is to be inserted wait for others? */
+extern bool tide_batch_may(const TideApply *apply, const TideTarget *target);
+
+/* The row (in the leaf's columns) waits; what waits already is of that leaf. */
+extern void
+tide_batch_add(TideApply *apply, TideTarget *target, TideLeaf *leaf, TupleTableSlot *row);
+
+/* Stores what waits.  Acts as the owner of where that is, from here on. */
+extern void tide_batch_store(TideApply *apply);
+
+/* The table's constraints. */
+extern void tide_rows_check(ResultRelInfo *rri, EState *estate, TupleTableSlot *slot);
+
+/* Stores rows that are in slots of the table's own kind, and empties those; bulk may be NULL. */
+extern void tide_rows_store(ResultRelInfo *rri, EState *estate, TupleTableSlot **slots, int n,
+							BulkInsertState bulk);
 
 /* What a frame is to tide.apply. */
 typedef struct TideApplyFrame
@@ -497,6 +542,9 @@ extern char *tide_schema_column_now(const TideApply *apply, Relation rel, const 
 /* Has the origin's column, by now, a type whose values the local one takes? */
 extern bool tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column,
 									Oid type, int32 typmod);
+
+/* Has the table, over there, by now the same key as here?  unknown: the answer if nobody said. */
+extern bool tide_schema_key_same(const TideApply *apply, Relation rel, bool unknown);
 
 /* ---- apply_ddl.c: statements of other regions ---- */
 

@@ -2,7 +2,7 @@
  * apply_ddl.c
  *		Statements that tide.ddl() ran in another region, run here.
  *
- * Owns: as whom, whether it may be, what counts as done already.  Does not own: which
+ * Owns: as whom and with which settings, whether it may be, what counts as done already.  Does not own: which
  * statements may travel (ddl.c), parking (apply_park.c).
  *
  * A statement runs at its place in the stream, in the transaction that applies, tagged as come
@@ -24,7 +24,9 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -39,6 +41,8 @@ typedef struct Statement
 	char *role;
 	char *path;
 	char *sql;
+	Datum *settings; /* names and values in turn, as text */
+	int n_settings;
 	bool wanted;	/* by the link's options */
 	bool superuser; /* ... also as a superuser */
 } Statement;
@@ -53,6 +57,18 @@ field(MemoryContext context, int column)
 	if (value == NULL)
 		tide_apply_malformed("a statement");
 	return MemoryContextStrdup(context, value);
+}
+
+static void
+read_settings(MemoryContext context, int column, Statement *statement)
+{
+	bool isnull;
+	Datum settings = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, &isnull);
+	MemoryContext old = MemoryContextSwitchTo(context);
+
+	deconstruct_array(DatumGetArrayTypePCopy(settings), TEXTOID, -1, false, TYPALIGN_INT,
+					  &statement->settings, NULL, &statement->n_settings);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -74,6 +90,7 @@ read_statement(const TideApply *apply, const TideSchemaEntry *entry, Statement *
 	statement->sql = field(context, 3);
 	statement->wanted = field(context, 4)[0] == 't';
 	statement->superuser = field(context, 5)[0] == 't';
+	read_settings(context, 6, statement);
 	SPI_finish();
 	tide_act_as_self(&self);
 }
@@ -199,6 +216,16 @@ run_all(const TideApply *apply, const Statement *statement)
 	}
 }
 
+/* As where it came from, until we are ourselves again. */
+static void
+use_settings(const Statement *statement)
+{
+	for (int i = 0; i + 1 < statement->n_settings; i += 2)
+		(void) set_config_option(TextDatumGetCString(statement->settings[i]),
+								 TextDatumGetCString(statement->settings[i + 1]), PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 run_as(const TideApply *apply, const Statement *statement, Oid role)
 {
@@ -208,6 +235,7 @@ run_as(const TideApply *apply, const Statement *statement, Oid role)
 	tide_act_as(role, statement->path, &self);
 	SetUserIdAndSecContext(role, self.sec_context | SECURITY_LOCAL_USERID_CHANGE |
 									 SECURITY_RESTRICTED_OPERATION);
+	use_settings(statement);
 	SPI_connect();
 	/* Event triggers fire as they would for anybody: ours see tables change and go. */
 	SessionReplicationRole = SESSION_REPLICATION_ROLE_ORIGIN;

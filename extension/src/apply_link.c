@@ -306,7 +306,8 @@ find_link(text *pipeline, int64 epoch, LOCKMODE lock)
 			current.epoch = epoch;
 			return &current;
 		}
-		if (!known)
+		/* What changed while we waited for the lock says nothing of the pipeline. */
+		if (!known && current_valid)
 			break;
 		known = false; /* the pipeline may have been made anew */
 	}

@@ -398,9 +398,9 @@ tide_park(TideApply *apply, const TideFrameRelation *relation, const TideChange 
 	if (plan == NULL)
 		plan = tide_spi_prepare(
 			"INSERT INTO tide.parked_change (link_id, schema_name, table_name, key, op,"
-			" relation, change, commit_lsn, commit_at, code, reason, tried_version)"
+			" relation, change, commit_lsn, commit_at, code, reason, touched)"
 			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11,"
-			" (SELECT v.version FROM tide.table_version v"
+			" (SELECT v.touched FROM tide.table_version v"
 			" WHERE v.schema_name = $2::name AND v.table_name = $3::name))",
 			lengthof(types), types);
 	(void) tide_spi_run(plan, values, nulls);

@@ -88,6 +88,9 @@ tide_apply_target(TideApply *apply, TideFrameRelation *relation)
 {
 	TideMap *map;
 
+	/* Without a target we may not have the lock any more that kept the map true. */
+	if (relation->target == NULL && relation->map != NULL)
+		relation->mapped = false;
 	if (!tide_apply_find_map(apply, relation))
 		return NULL;
 	map = relation->map;

@@ -420,8 +420,46 @@ tide_map_key_index(Relation rel)
 	return OidIsValid(index) ? index : tide_primary_key(rel);
 }
 
+static char *
+key_columns(TideCursor columns, int n_columns)
+{
+	StringInfoData out;
+	TideColumn column;
+
+	initStringInfo(&out);
+	for (int i = 0; i < n_columns && tide_read_column(&columns, &column); i++)
+	{
+		if (column.key)
+			appendStringInfo(&out, "%s%s", out.len > 0 ? ", " : "", tide_local_name(column.name));
+	}
+	return out.data;
+}
+
+/*
+ * Rows must be found by the same columns there and here: what are two rows there must not be one
+ * here, nor the other way round.  More columns in the origin's old tuples are no sign, as those of a
+ * row filter are among them.
+ */
 static void
-map_key(const TideApply *apply, TideMap *map, Relation rel)
+check_key(const TideApply *apply, TideMap *map, Relation rel, const TideRelation *relation)
+{
+	int n_sent = 0;
+
+	for (int i = 0; i < map->n_columns; i++)
+		n_sent += map->columns[i].key ? 1 : 0;
+	if (map->insert_only || n_sent == 0)
+		return;
+	map->former_key = !map->old_has_key && apply->parked_id != 0 &&
+					  tide_schema_key_same(apply, rel, false);
+	if (!map->old_has_key ? !map->former_key
+						  : n_sent > map->n_keys && !tide_schema_key_same(apply, rel, true))
+		tide_map_refuse_shape(apply, rel,
+							  psprintf("its key differs from that at its origin: %s",
+									   key_columns(relation->columns, relation->n_columns)));
+}
+
+static void
+map_key(const TideApply *apply, TideMap *map, Relation rel, const TideRelation *relation)
 {
 	Oid indexid = tide_map_key_index(rel);
 	Relation index;
@@ -450,6 +488,7 @@ map_key(const TideApply *apply, TideMap *map, Relation rel)
 		map->columns[source].own_key = true;
 	}
 	index_close(index, AccessShareLock);
+	check_key(apply, map, rel, relation);
 }
 
 /* ---- finding ---- */
@@ -490,7 +529,7 @@ make_map(TideApply *apply, TideCursor record, const TideRelation *relation)
 	tide_apply_act_as(apply, rel->rd_rel->relowner);
 	map_defaults(map, rel);
 	tide_apply_act_as(apply, InvalidOid);
-	map_key(apply, map, rel);
+	map_key(apply, map, rel, relation);
 	read_copied(apply, map, rel);
 	table_close(rel, NoLock);
 	return map;
@@ -525,6 +564,19 @@ drop_map(const TideApply *apply, MapEntry *entry)
 	entry->map = NULL;
 }
 
+/*
+ * Only who holds the table's lock knows that: while we wait for it, somebody may give a column
+ * another type, or a default that a row would be stored without.
+ */
+static bool
+is_current(const TideMap *map)
+{
+	if (!map->valid)
+		return false;
+	LockRelationOid(map->relid, RowExclusiveLock);
+	return map->valid;
+}
+
 TideMap *
 tide_map_find(TideApply *apply, TideCursor payload)
 {
@@ -538,8 +590,8 @@ tide_map_find(TideApply *apply, TideCursor payload)
 	(void) tide_read_u32(&record); /* the origin's number may differ */
 	entry = find_entry(apply, relation.fingerprint);
 	map = entry->map;
-	if (map != NULL && map->valid && map->record_len == (size_t) (record.end - record.at) &&
-		memcmp(map->record, record.at, map->record_len) == 0)
+	if (map != NULL && map->record_len == (size_t) (record.end - record.at) &&
+		memcmp(map->record, record.at, map->record_len) == 0 && is_current(map))
 		return map;
 	drop_map(apply, entry);
 	do

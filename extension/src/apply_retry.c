@@ -238,7 +238,7 @@ keep_parked(int64 id, const char *key, int code, const char *reason, int attempt
 					  Int32GetDatum(attempts)};
 
 	run_query("UPDATE tide.parked_change c SET key = $2, code = $3, reason = $4,"
-			  " attempts = c.attempts + $5, tried_version = (SELECT v.version"
+			  " attempts = c.attempts + $5, touched = (SELECT v.touched"
 			  " FROM tide.table_version v WHERE v.schema_name = c.schema_name"
 			  " AND v.table_name = c.table_name) WHERE c.id = $1",
 			  lengthof(types), types, values, key == NULL ? " n   " : NULL);

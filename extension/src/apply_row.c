@@ -157,6 +157,7 @@ static bool
 find_row(TideApply *apply, TideTarget *target, TideLeaf *leaf, TupleTableSlot *row,
 		 LockTupleMode mode)
 {
+	tide_batch_store(apply);
 	if (leaf->scan == NULL)
 		return false;
 	tide_apply_act_as(apply, leaf->owner);
@@ -278,16 +279,25 @@ refuse_unchanged(TideTarget *target)
 static void
 insert_row(TideApply *apply, TideTarget *target, TideLeaf *leaf)
 {
+	TupleTableSlot *row;
+
 	if (target->n_unchanged > 0)
 		refuse_unchanged(target);
+	if (apply->batch.leaf != leaf)
+		tide_batch_store(apply);
 	if (!target->completed)
 	{
 		tide_apply_act_as(apply, target->owner);
 		fill_defaults(target);
 	}
+	row = tide_leaf_row(target, leaf, target->incoming);
+	if (tide_batch_may(apply, target))
+	{
+		tide_batch_add(apply, target, leaf, row);
+		return;
+	}
 	before_write(apply, target, leaf);
-	ExecSimpleRelationInsert(leaf->rri, target->estate,
-							 tide_leaf_row(target, leaf, target->incoming));
+	ExecSimpleRelationInsert(leaf->rri, target->estate, row);
 	after_write(target);
 }
 
@@ -490,7 +500,9 @@ apply_update(TideApply *apply, TideTarget *target, TideCursor payload)
 		complete_key(map, old, new);
 		moved = !same_key_bytes(map, old, new);
 	}
-	if (moved)
+	if (map->former_key)
+		moved = tide_former_key(apply, target, old != NULL ? old : new);
+	else if (moved)
 	{
 		need_old_key(target);
 		store_row(target, target->old, old);
@@ -525,8 +537,13 @@ apply_delete(TideApply *apply, TideTarget *target, TideCursor payload)
 		read_tuple(apply, target->map, &payload, &apply->old_values);
 	if (kind == 0 || payload.at != payload.end)
 		tide_apply_malformed("a delete");
-	need_old_key(target);
-	store_row(target, target->old, apply->old_values);
+	if (!target->map->former_key)
+	{
+		need_old_key(target);
+		store_row(target, target->old, apply->old_values);
+	}
+	else if (!tide_former_key(apply, target, apply->old_values))
+		return TIDE_OUTCOME_NOTHING;
 	leaf = tide_target_leaf(apply, target, target->old);
 	input.local_present = find_row(apply, target, leaf, tide_leaf_row(target, leaf, target->old),
 								   LockTupleExclusive);

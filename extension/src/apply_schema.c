@@ -171,6 +171,17 @@ tide_schema_column_fits(const TideApply *apply, Relation rel, const char *column
 	return answer != NULL && answer[0] == 't';
 }
 
+bool
+tide_schema_key_same(const TideApply *apply, Relation rel, bool unknown)
+{
+	const char *answer = ask_column(
+		apply, rel,
+		"SELECT tide._link_key_same($1, $2, $3, $5) WHERE $4 = '' AND $6 = 0", "",
+		RelationGetRelid(rel), 0);
+
+	return answer == NULL ? unknown : answer[0] == 't';
+}
+
 /* ---- comparing ---- */
 
 /*

@@ -314,6 +314,7 @@ close_target(TideTarget *target)
 void
 tide_targets_close(TideApply *apply)
 {
+	tide_batch_store(apply);
 	while (apply->targets != NULL)
 	{
 		TideTarget *target = apply->targets;

@@ -21,6 +21,8 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
+#include "tide_bytes.h"
+
 #include "apply.h"
 #include "pg_tide.h"
 #include "compat.h"
@@ -58,11 +60,8 @@ single_change(TideApply *apply, const Truncate *truncate, uint32 relid)
 	TideChange change = {.type = 'T', .relid = relid};
 
 	record[0] = truncate->flags;
-	for (int i = 0; i < 4; i++)
-	{
-		record[1 + i] = i == 3; /* one table */
-		record[5 + i] = (uint8_t) (relid >> (24 - 8 * i));
-	}
+	tide_put_u32(record + 1, 1); /* one table */
+	tide_put_u32(record + 5, relid);
 	tide_cursor_init(&change.record, record, 9);
 	change.payload = change.record;
 	return change;

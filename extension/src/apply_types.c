@@ -28,9 +28,13 @@
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
+#include "tide_bytes.h"
+
 #include "apply.h"
+#include "pg_tide.h"
 #include "compat.h"
 
 /* Numbers below this are the same on every server; see logicalrep_write_typ() and pgoutput. */
@@ -361,24 +365,6 @@ prepare_input(TideMapColumn *column)
 	column->input = true;
 }
 
-static uint32
-get_u32(const uint8_t *data)
-{
-	uint32 value;
-
-	memcpy(&value, data, sizeof(value));
-	return pg_ntoh32(value);
-}
-
-static uint64
-get_u64(const uint8_t *data)
-{
-	uint64 value;
-
-	memcpy(&value, data, sizeof(value));
-	return pg_ntoh64(value);
-}
-
 /*
  * The types that most columns have, without a function call: false if the value
  * is not of one, or not as it should be (then the type's function says so).
@@ -391,13 +377,24 @@ read_plain(const TideMapColumn *column, const TideValue *value, Datum *datum)
 		case INT4OID:
 			if (value->len != sizeof(int32))
 				return false;
-			*datum = Int32GetDatum((int32) get_u32(value->data));
+			*datum = Int32GetDatum((int32) tide_get_u32(value->data));
 			return true;
 		case INT8OID:
 			if (value->len != sizeof(int64))
 				return false;
-			*datum = Int64GetDatum((int64) get_u64(value->data));
+			*datum = Int64GetDatum((int64) tide_get_u64(value->data));
 			return true;
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+		{
+			Timestamp at;
+
+			if (value->len != sizeof(at) || column->typmod >= 0)
+				return false;
+			at = (Timestamp) tide_get_u64(value->data);
+			*datum = TimestampGetDatum(at);
+			return IS_VALID_TIMESTAMP(at);
+		}
 		case TEXTOID:
 		{
 			char *text = pg_any_to_server((const char *) value->data, value->len, PG_UTF8);
@@ -431,6 +428,8 @@ read_binary(TideMapColumn *column, const TideValue *value)
 	if (read_plain(column, value, &datum))
 		return datum;
 	prepare_receive(column);
+	if (column->receive_fn.fn_addr == tide_sql_stamp_recv)
+		return PointerGetDatum(tide_stamp_read(value->data, value->len));
 	buf.data = own_copy(value);
 	if (column->nested)
 	{
@@ -462,18 +461,18 @@ read_widened(const TideMapColumn *column, const TideValue *value)
 						errmsg("the value does not have the length of its type")));
 	if (column->widened == FLOAT4OID)
 	{
-		uint32 bits = get_u32(value->data);
+		uint32 bits = tide_get_u32(value->data);
 		float4 real;
 
 		memcpy(&real, &bits, sizeof(real));
 		return Float8GetDatum((float8) real);
 	}
 	if (column->widened == INT8OID)
-		number = (int64) get_u64(value->data);
+		number = (int64) tide_get_u64(value->data);
 	else if (column->widened == INT4OID)
-		number = (int32) get_u32(value->data);
+		number = (int32) tide_get_u32(value->data);
 	else
-		number = (int16) (value->data[0] << 8 | value->data[1]);
+		number = (int16) tide_get_u16(value->data);
 	if (column->type == NUMERICOID)
 		return NumericGetDatum(int64_to_numeric(number));
 	return column->type == INT8OID ? Int64GetDatum(number) : Int32GetDatum((int32) number);

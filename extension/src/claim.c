@@ -47,6 +47,7 @@ typedef struct KeyEntry
 {
 	const char *data; /* these two are the hash key */
 	int64 len;
+	int64 from; /* the first event that blocks; earlier ones don't wait for it */
 } KeyEntry;
 
 static uint32
@@ -69,7 +70,7 @@ key_match(const void *a, const void *b, Size size)
 static HTAB *
 key_table(MemoryContext context)
 {
-	HASHCTL ctl = {.keysize = sizeof(KeyEntry),
+	HASHCTL ctl = {.keysize = offsetof(KeyEntry, from),
 				   .entrysize = sizeof(KeyEntry),
 				   .hash = key_hash,
 				   .match = key_match,
@@ -82,18 +83,25 @@ key_table(MemoryContext context)
 bool
 tide_key_blocked(const TideScan *scan, const TideCandidate *candidate)
 {
-	KeyEntry entry = {candidate->key, candidate->key_len};
+	KeyEntry entry = {.data = candidate->key, .len = candidate->key_len};
+	const KeyEntry *found = NULL;
 
-	return candidate->key != NULL && hash_search(scan->blocked, &entry, HASH_FIND, NULL) != NULL;
+	if (candidate->key != NULL)
+		found = hash_search(scan->blocked, &entry, HASH_FIND, NULL);
+	return found != NULL && found->from < candidate->place;
 }
 
 void
 tide_key_block(TideScan *scan, const TideCandidate *candidate)
 {
-	KeyEntry entry = {candidate->key, candidate->key_len};
+	KeyEntry entry = {.data = candidate->key, .len = candidate->key_len};
+	KeyEntry *blocked;
+	bool known;
 
-	if (candidate->key != NULL)
-		(void) hash_search(scan->blocked, &entry, HASH_ENTER, NULL);
+	if (candidate->key == NULL)
+		return;
+	blocked = hash_search(scan->blocked, &entry, HASH_ENTER, &known);
+	blocked->from = known ? Min(blocked->from, candidate->place) : candidate->place;
 }
 
 /* ---- the scan ---- */
@@ -171,6 +179,7 @@ read_candidate(TideScan *scan, HeapTuple row, TideCandidate *candidate)
 	bool isnull;
 
 	memset(candidate, 0, sizeof(*candidate));
+	candidate->place = scan->places++;
 	read_key(scan, row, candidate);
 	if (tide_key_blocked(scan, candidate))
 		return false;

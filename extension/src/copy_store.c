@@ -53,37 +53,16 @@ all_columns_come(Relation rel, int n_columns)
 static void
 flush(Store *store)
 {
-	ResultRelInfo *rri = store->target->rri;
-	EState *estate = store->target->estate;
+	TideTarget *target = store->target;
 	MemoryContext old = MemoryContextSwitchTo(store->context);
 
-	table_multi_insert(rri->ri_RelationDesc, store->slots, store->n, estate->es_output_cid, 0,
-					   store->bulk);
-	for (int i = 0; i < store->n; i++)
-	{
-		if (rri->ri_NumIndices > 0)
-			list_free(tide_insert_index_tuples(rri, store->slots[i], estate));
-		ExecClearTuple(store->slots[i]);
-	}
-	ResetPerTupleExprContext(estate);
+	tide_rows_store(target->rri, target->estate, store->slots, store->n, store->bulk);
+	ResetPerTupleExprContext(target->estate);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(store->context);
 	store->rows += store->n;
 	store->n = 0;
 	store->bytes = 0;
-}
-
-static void
-check_row(Store *store, TupleTableSlot *slot)
-{
-	ResultRelInfo *rri = store->target->rri;
-	Relation rel = rri->ri_RelationDesc;
-
-	slot->tts_tableOid = RelationGetRelid(rel);
-	if (rel->rd_att->constr != NULL)
-		ExecConstraints(rri, slot, store->target->estate);
-	if (rel->rd_rel->relispartition)
-		(void) ExecPartitionCheck(rri, slot, store->target->estate, true);
 }
 
 /* Takes the next row from COPY; false: there is none. */
@@ -106,7 +85,7 @@ take_row(Store *store, CopyFromState state)
 	if (more)
 	{
 		ExecStoreVirtualTuple(slot);
-		check_row(store, slot);
+		tide_rows_check(store->target->rri, store->target->estate, slot);
 		store->n++;
 	}
 	error_context_stack = callback.previous;

@@ -228,7 +228,7 @@ refuse_handler(Oid function, const char *why)
 			 "A handler's parameters are named after what they take (inbox, event_id, seq, origin, outbox, "
 			 "entity, op, key, payload, headers, published_at, committed_at, received_at, attempts; "
 			 "a leading p_ or _ does not count), or it takes one jsonb (the payload), two (payload and "
-			 "headers), or one tide.inbox_event.")));
+			 "headers), or one row of the inbox (its row type, or tide.inbox_event).")));
 }
 
 static Binding *

@@ -69,7 +69,7 @@ static const PlanText plan_texts[TIDE_N_PLANS] = {
 		{"WITH taken AS (UPDATE tide.%s i SET lease_until = clock_timestamp() + $2,"
 		 " next_attempt_at = NULL, attempts = i.attempts + 1 WHERE i.event_id = ANY ($1)"
 		 " RETURNING " CONTENT_COLUMNS
-		 ", i.attempts, i.last_error, i.lease_until) SELECT * FROM taken ORDER BY seq",
+		 ", i.processed_at, i.attempts, i.last_error, i.lease_until) SELECT * FROM taken ORDER BY seq",
 		 2,
 		 {TEXTARRAYOID, INTERVALOID}},
 	/* an attempt that began with a lease was counted then */
@@ -87,7 +87,7 @@ static const PlanText plan_texts[TIDE_N_PLANS] = {
 	/* columns in the order of handler.c's table of fields, then the two composite forms */
 	[TIDE_PLAN_TAKE] = {"SELECT " CONTENT_COLUMNS ", i.attempts + 1, i,"
 						" ROW(" CONTENT_COLUMNS
-						", i.attempts + 1, i.last_error, NULL)::tide.inbox_event"
+						", NULL, i.attempts + 1, i.last_error, NULL)::tide.inbox_event"
 						" FROM tide.%s i WHERE i.event_id = $1 AND " FREE
 						" FOR NO KEY UPDATE SKIP LOCKED",
 						1,

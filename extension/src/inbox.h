@@ -87,6 +87,7 @@ typedef struct TideCandidate
 	const char *key; /* entity and key as one string of key_len bytes; NULL: no order asked for */
 	int key_len;
 	int attempts;
+	int64 place; /* in the scan's order */
 	bool locked;
 } TideCandidate;
 
@@ -94,12 +95,13 @@ typedef struct TideScan
 {
 	const TideInbox *inbox;
 	Portal portal;
-	HTAB *blocked;		   /* keys whose next event can't be worked on now */
+	HTAB *blocked;		   /* keys, and from which place on their events can't be worked on now */
 	MemoryContext context; /* of blocked and the candidates */
 	SPITupleTable *rows;   /* those fetched last */
 	int n_rows;
 	int next_row;
 	int fetch_size;
+	int64 places;		/* rows looked at so far */
 	bool at_end;		/* there are no rows after those fetched */
 	StringInfoData key; /* of the row that is looked at */
 } TideScan;

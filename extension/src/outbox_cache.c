@@ -97,14 +97,14 @@ tide_relation(const char *relname)
 	return relid;
 }
 
-/* The view's name is the outbox's plus a suffix, cut as the server cuts any identifier. */
+/* As tide._outbox_view() names it. */
 static Oid
-outbox_view(const char *name)
+outbox_view(const char *name, int id)
 {
 	char *relname = psprintf("%s_outbox", name);
 
-	truncate_identifier(relname, strlen(relname), false);
-	return tide_relation(relname);
+	return tide_relation(strlen(relname) < NAMEDATALEN ? relname
+													   : psprintf("outbox_%d_events", id));
 }
 
 static void
@@ -121,7 +121,7 @@ fill_entry(TideOutbox *outbox, HeapTuple tuple, TupleDesc desc)
 	for (int i = 0; i < TIDE_OUTBOX_SEGMENTS; i++)
 		outbox->segments[i] = tide_relation(psprintf("outbox_%d_%d", outbox->id, i));
 	outbox->sequence = tide_relation(psprintf("outbox_%d_seq", outbox->id));
-	outbox->view = outbox_view(name);
+	outbox->view = outbox_view(name, outbox->id);
 	outbox->wake_slot = tide_wake_slot("outbox", name, strlen(name));
 }
 

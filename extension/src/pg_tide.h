@@ -112,6 +112,10 @@ extern void tide_stamp_init(void);
 /* What a value of type tide.stamp says; error XX001 if it is damaged. */
 extern TideStamp tide_stamp_of(Datum datum);
 
+/* A stamp's binary form, as the type's function for that reads it. */
+extern bytea *tide_stamp_read(const uint8 *data, size_t len);
+extern Datum tide_sql_stamp_recv(PG_FUNCTION_ARGS);
+
 /* A clock larger than any this server gave or saw, and larger than seen. */
 extern int64 tide_stamp_clock(int64 seen);
 

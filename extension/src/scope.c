@@ -228,7 +228,11 @@ check_home(FmgrInfo *flinfo, const TriggerData *trigger, const char *column)
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event) && region != NULL && ends_move(region))
 		return row;
 	if (region != NULL && !is_here(region))
+	{
+		if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+			check_known(rel, column, region);
 		refuse_row(rel, column, region);
+	}
 	if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
 	{
 		note_delete(rel, row);

@@ -123,22 +123,27 @@ tide_sql_stamp_out(PG_FUNCTION_ARGS)
 	PG_RETURN_CSTRING(text);
 }
 
+bytea *
+tide_stamp_read(const uint8 *data, size_t len)
+{
+	TideStamp stamp;
+	bytea *result;
+
+	if (!tide_stamp_decode(data, len, &stamp) || len > TIDE_STAMP_LEN + MAX_RESERVED)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+						errmsg("invalid binary value of type tide.stamp")));
+	result = new_stamp(stamp, len - TIDE_STAMP_LEN);
+	memcpy(VARDATA(result), data, len);
+	return result;
+}
+
 Datum
 tide_sql_stamp_recv(PG_FUNCTION_ARGS)
 {
 	StringInfo buf = (StringInfo) PG_GETARG_POINTER(0);
 	int len = buf->len - buf->cursor;
-	const char *data = pq_getmsgbytes(buf, len);
-	TideStamp stamp;
-	bytea *result;
 
-	if (!tide_stamp_decode((const uint8_t *) data, len, &stamp) ||
-		len > TIDE_STAMP_LEN + MAX_RESERVED)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-						errmsg("invalid binary value of type tide.stamp")));
-	result = new_stamp(stamp, len - TIDE_STAMP_LEN);
-	memcpy(VARDATA(result), data, len);
-	PG_RETURN_BYTEA_P(result);
+	PG_RETURN_BYTEA_P(tide_stamp_read((const uint8 *) pq_getmsgbytes(buf, len), len));
 }
 
 Datum

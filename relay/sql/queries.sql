@@ -8,8 +8,10 @@
 -- First in every session.
 
 -- tide.relay: what we write is done for other regions, so it must not wait for them (durability.c).
+-- jit: what looks dear to the planner here takes milliseconds, compiling it a second.
 -- name: session
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
+       pg_catalog.set_config('jit', 'off', false),
        pg_catalog.set_config('tide.relay', 'on', false);
 
 -- The coordinator.
@@ -352,6 +354,18 @@ SELECT pg_catalog.jsonb_build_object(
                                                AND u.pubname IN ('tide_global',
                                                                  'tide_global_insert', 'tide_low',
                                                                  'tide_low_insert')),
+                          'foreign_publications', (
+                              SELECT pg_catalog.jsonb_agg(DISTINCT u.pubname)
+                              FROM pg_catalog.pg_publication_tables u
+                              WHERE u.pubname NOT LIKE 'tide\_%'
+                                  AND (u.schemaname, u.tablename) IN (
+                                      SELECT n.nspname, c.relname
+                                      UNION ALL
+                                      SELECT pn.nspname, pc.relname
+                                      FROM pg_catalog.pg_partition_tree(c.oid) p
+                                          JOIN pg_catalog.pg_class pc ON pc.oid = p.relid
+                                          JOIN pg_catalog.pg_namespace pn
+                                              ON pn.oid = pc.relnamespace)),
                           'columns', (SELECT pg_catalog.jsonb_object_agg(
                                           a.attname, pg_catalog.jsonb_build_object(
                                               'type', pg_catalog.format_type(a.atttypid, NULL),
@@ -387,6 +401,11 @@ SELECT pg_catalog.jsonb_build_object(
     'destinations', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.to_jsonb(d) ORDER BY d.region),
                                      '[]')
                      FROM tide.rows_destination d),
+    'waited_for', (SELECT coalesce(pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object(
+                              'region', d.region, 'silent',
+                              extract(epoch FROM pg_catalog.clock_timestamp() - d.seen_at)::bigint)
+                              ORDER BY d.region), '[]')
+                   FROM tide.rows_destination d),
     'publications', (SELECT coalesce(pg_catalog.jsonb_object_agg(
                                 p.pubname, pg_catalog.jsonb_build_object(
                                     'insert', p.pubinsert, 'update', p.pubupdate,

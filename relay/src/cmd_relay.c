@@ -21,6 +21,7 @@
 #include "log.h"
 #include "mem.h"
 #include "nats_conn.h"
+#include "pg.h"
 #include "sd_notify.h"
 #include "stop.h"
 
@@ -254,7 +255,8 @@ run(const TideCliArgs *args)
 	};
 
 	tide_log(TIDE_LOG_INFO, "pg_tide %s starting as %s", TIDE_VERSION, name);
-	ok = run_relay(&opts, tide_cli_value(args, "http"), &err);
+	ok = tide_pg_check_conninfo(opts.conninfo, &err) &&
+		 run_relay(&opts, tide_cli_value(args, "http"), &err);
 	free(name);
 	if (ok)
 	{

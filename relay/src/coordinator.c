@@ -34,6 +34,8 @@
 #define EVICTED_WAIT_MS 300 /* how long an ended session may take to let go of its locks */
 #define RECONNECT_FIRST_MS 100
 #define RECONNECT_MAX_MS 2000
+#define START_PAUSE_MS 500
+#define START_PAUSE_MOST_MS 10000
 #define LIVE_MS 10000
 #define DRAIN_POLL_MS 20
 
@@ -62,6 +64,8 @@ typedef struct Slot
 	bool enabled;
 	bool seen; /* in the latest answer */
 	bool draining;
+	int start_pause_ms;	   /* after a start that failed; 0: none did */
+	long long start_after; /* not before that */
 	struct Slot *next;
 } Slot;
 
@@ -304,6 +308,29 @@ start_pipeline(TideCoordinator *coord, Slot *slot, const Row *row, TideError *er
 	return true;
 }
 
+/*
+ * No thread, no descriptor: that may last.  It is said where people look, another relay may have a try,
+ * and this one has it after a growing pause.
+ */
+static void
+could_not_start(TideCoordinator *coord, Slot *slot, const TideError *why)
+{
+	TideError ignored;
+	char epoch[24];
+	const char *values[5] = {slot->name, epoch, tide_pipeline_state_name(TIDE_RETRYING),
+							 why->code[0] ? why->code : tide_error_class_name(why->class),
+							 why->message};
+
+	slot->start_pause_ms =
+		slot->start_pause_ms == 0 ? START_PAUSE_MS : slot->start_pause_ms * 2;
+	if (slot->start_pause_ms > START_PAUSE_MOST_MS)
+		slot->start_pause_ms = START_PAUSE_MOST_MS;
+	slot->start_after = tide_monotonic_ms() + slot->start_pause_ms;
+	snprintf(epoch, sizeof(epoch), "%lld", (long long) slot->epoch);
+	if (tide_pg_exec(coord->pg, tide_q_relay_set_state, 5, values, NULL, &ignored))
+		(void) release(coord, slot, &ignored);
+}
+
 /* Becomes the owner as soon as the ended session has let go; another relay may be faster. */
 static bool
 acquire_evicted(TideCoordinator *coord, Slot *slot, TideError *err)
@@ -331,7 +358,15 @@ claim(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 	if (silent ? !evict(coord, row, err) || !acquire_evicted(coord, slot, err)
 			   : !acquire(coord, slot, err))
 		return false;
-	return slot->epoch == 0 || start_pipeline(coord, slot, row, err);
+	if (slot->epoch == 0)
+		return true;
+	if (!start_pipeline(coord, slot, row, err))
+	{
+		could_not_start(coord, slot, err);
+		return false;
+	}
+	slot->start_pause_ms = 0;
+	return true;
 }
 
 static bool
@@ -385,7 +420,8 @@ reconcile(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 	if (slot->pipeline != NULL && tide_pipeline_finished(slot->pipeline) && !reap(coord, slot, err))
 		return false;
 	if (slot->pipeline == NULL)
-		return !row->enabled || claim(coord, slot, row, err);
+		return !row->enabled || tide_monotonic_ms() < slot->start_after ||
+			   claim(coord, slot, row, err);
 	if (!should_run(slot, row) && !slot->draining)
 	{
 		tide_log(TIDE_LOG_INFO, "pipeline \"%s\" was %s", row->name,

@@ -25,6 +25,9 @@
 #define SLOT_PREFIX "tide_link_"
 #define PUBLISHER_PREFIX "tide_rows_"
 
+/* A region that can't be asked may be away for a while. */
+#define SILENT_S 900
+
 /* ---- asking ---- */
 
 static const json_t *
@@ -368,40 +371,6 @@ publisher_has(const json_t *rows, const char *slot)
 	return find_member(json_object_get(rows, "publishers"), "slot", slot) != NULL;
 }
 
-/* A region that a publisher (rows: of its region) waits for has no link that would need it. */
-static void
-check_taker(TideDoctor *d, const char *id, const char *subject, const char *where,
-			const json_t *rows, const json_t *links, const char *taker)
-{
-	const json_t *entry = find_member(json_object_get(rows, "destinations"), "region", taker);
-	const json_t *link = find_member(links, "region", tide_json_text(rows, "region"));
-
-	if (entry == NULL ||
-		(link != NULL && !tide_doctor_same(tide_json_text(link, "transport"), "direct")))
-		return;
-	tide_doctor_report(d, TIDE_DOCTOR_WARN, id, subject,
-					   tide_doctor_printf(d,
-										  "%s keeps WAL for region \"%s\", which has no such link",
-										  tide_json_text(entry, "pipeline"), taker),
-					   tide_doctor_printf(d, "%s: SELECT tide.rows_leave('%s')", where, taker));
-}
-
-/* Here, of other regions, and in other regions, of this one. */
-static void
-check_takers(TideDoctor *d, const char *id)
-{
-	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
-	{
-		if (peer->rows == NULL)
-			continue;
-		check_taker(d, id, peer->region, "here", d->rows, json_object_get(peer->rows, "links"),
-					peer->region);
-		check_taker(d, id, peer->region, tide_doctor_printf(d, "in region \"%s\"", peer->region),
-					peer->rows, json_object_get(d->rows, "links"),
-					tide_json_text(d->rows, "region"));
-	}
-}
-
 static const TidePeer *
 find_peer(const TideDoctor *d, long long region_id)
 {
@@ -411,6 +380,17 @@ find_peer(const TideDoctor *d, long long region_id)
 	for (size_t i = 0; i < json_array_size(regions) && peer != NULL; i++, peer = peer->next)
 	{
 		if (tide_json_int(json_array_get(regions, i), "region_id") == region_id)
+			return peer;
+	}
+	return NULL;
+}
+
+static const TidePeer *
+peer_named(const TideDoctor *d, const char *region)
+{
+	for (const TidePeer *peer = d->peers; peer != NULL; peer = peer->next)
+	{
+		if (tide_doctor_same(peer->region, region))
 			return peer;
 	}
 	return NULL;
@@ -496,12 +476,55 @@ check_slots_left(TideDoctor *d, const char *id)
 	}
 }
 
+/* Who takes rows from a broker has no slot of its own: the one here waits for him. */
+static const char *
+why_in_vain(TideDoctor *d, const char *region, const TidePeer *peer, const json_t *waited)
+{
+	const json_t *link;
+
+	if (peer == NULL)
+		return "no region known here is called so";
+	if (peer->rows == NULL)
+		return tide_json_int(waited, "silent") > SILENT_S
+				   ? "it has not been heard of for over 15 minutes, and can't be asked"
+				   : NULL;
+	link = find_member(json_object_get(peer->rows, "links"), "region",
+					   tide_json_text(d->rows, "region"));
+	if (link == NULL)
+		return tide_doctor_printf(d, "region \"%s\" has no such link", region);
+	if (tide_doctor_same(tide_json_text(link, "transport"), "direct"))
+		return tide_doctor_printf(d, "region \"%s\" takes them by a direct link", region);
+	return NULL;
+}
+
+static void
+check_destinations_here(TideDoctor *d, const char *id)
+{
+	const json_t *destinations = json_object_get(d->rows, "waited_for");
+
+	for (size_t i = 0; i < json_array_size(destinations); i++)
+	{
+		const json_t *waited = json_array_get(destinations, i);
+		const char *region = tide_json_text(waited, "region");
+		const char *why = why_in_vain(d, region, peer_named(d, region), waited);
+
+		if (why != NULL)
+			tide_doctor_report(
+				d, TIDE_DOCTOR_WARN, id, region,
+				tide_doctor_printf(d, "WAL is kept for it, to be published on a broker: %s", why),
+				tide_doctor_printf(d,
+								   "if it takes no rows by a broker any more: here: "
+								   "SELECT tide.rows_leave('%s')",
+								   region));
+	}
+}
+
 static void
 check_orphans(TideDoctor *d, const char *id)
 {
 	check_slots_here(d, id);
 	check_slots_left(d, id);
-	check_takers(d, id);
+	check_destinations_here(d, id);
 }
 
 /* ---- tables in both regions ---- */

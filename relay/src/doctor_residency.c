@@ -36,7 +36,7 @@ report_rule(TideDoctor *d, const char *id, const char *place, const PGresult *re
 			"from there, direct or with its own stream; tide.residency_leaving has their keys");
 	if (strncmp(sent, "not ", 4) == 0)
 		tide_doctor_report(
-			d, TIDE_DOCTOR_WARN, id, table,
+			d, strncmp(sent, "not as ", 7) == 0 ? TIDE_DOCTOR_ERROR : TIDE_DOCTOR_WARN, id, table,
 			tide_doctor_printf(d, "%s: what region \"%s\" may have is %s", place,
 							   PQgetvalue(res, row, 1), sent),
 			"add \"own_stream\": true to the options of tide.link_add() in the region that takes "

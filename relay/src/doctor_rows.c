@@ -312,6 +312,23 @@ check_published(TideDoctor *d, const char *id, const json_t *table)
 	}
 }
 
+/* What may not leave, or not all of it, and goes by a stream that is not ours. */
+static void
+check_foreign(TideDoctor *d, const char *id, const json_t *table)
+{
+	const json_t *foreign = json_object_get(table, "foreign_publications");
+
+	if (json_array_size(foreign) == 0 ||
+		(tide_doctor_travels(table) && !json_is_object(json_object_get(table, "residency"))))
+		return;
+	tide_doctor_report(d, TIDE_DOCTOR_WARN, id, tide_json_text(table, "name"),
+					   tide_doctor_printf(d,
+										  "class \"%s\" says what may leave, but it is also in "
+										  "publication(s) that are not pg_tide's: %s",
+										  tide_json_text(table, "class"), list_text(d, foreign)),
+					   "whoever subscribes to those gets all of it: take the table out of them");
+}
+
 /* What arrives is written with the rights of the relay's role. */
 static void
 check_target(TideDoctor *d, const char *id, const json_t *table)
@@ -348,6 +365,7 @@ check_tables(TideDoctor *d, const char *id)
 		}
 		check_stamp(d, id, table);
 		check_published(d, id, table);
+		check_foreign(d, id, table);
 		if (!tide_doctor_travels(table))
 			continue;
 		check_key(d, id, table);

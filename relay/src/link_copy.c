@@ -237,9 +237,11 @@ start_workers(Copy *copy)
 		pthread_mutex_unlock(&copy->lock);
 		if (pthread_create(&worker->thread, NULL, worker_thread, worker) != 0)
 		{
+			pthread_mutex_lock(&copy->lock);
 			copy->running--;
 			tide_error(&copy->error, TIDE_ERR_UNAVAILABLE, "EAGAIN",
 					   "could not start a thread for copying");
+			pthread_mutex_unlock(&copy->lock);
 			break;
 		}
 		copy->n_workers++;

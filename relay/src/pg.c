@@ -85,6 +85,14 @@ check_conninfo(const char *conninfo, bool *has_service, TideError *err)
 	return true;
 }
 
+bool
+tide_pg_check_conninfo(const char *conninfo, TideError *err)
+{
+	bool has_service;
+
+	return check_conninfo(conninfo, &has_service, err);
+}
+
 /*
  * Later entries win over earlier ones, so what stands before dbname is a
  * default and what stands behind it is fixed.  A service file is read only for

@@ -17,6 +17,9 @@
 
 typedef struct TidePg TidePg;
 
+/* false if it is malformed, which no waiting mends; tide_pg_open() checks it, too. */
+extern bool tide_pg_check_conninfo(const char *conninfo, TideError *err);
+
 /*
  * Connects.  conninfo is any libpq string or URI; what it leaves open comes
  * from defaults that suit a daemon (keepalives, tcp_user_timeout,

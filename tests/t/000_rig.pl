@@ -1,5 +1,7 @@
 # The rig itself: sandbox, WAN, and the two NATS topologies, before pg_tide comes into play.
 # What is asserted here is what every other test relies on.
+#
+# Runs alone: delays of a link are measured in milliseconds.
 
 use strict;
 use warnings;

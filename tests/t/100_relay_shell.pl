@@ -230,6 +230,13 @@ sub test_early_relay
 	my ($status, undef, $err) = run_program('relay', '-d', $conninfo, '--http', '127.0.0.1');
 	is($status, 3, 'an address that is none ends it at once');
 	like($err, qr/ADDR:PORT/, '... with a hint');
+	for my $wrong ("host=h password='hunter2", 'postgresql://joe:hunter2@[::1/d', 'host=h no_such_thing=1')
+	{
+		($status, undef, $err) = run_program('relay', '-d', $wrong);
+		is($status, 3, 'so does a connection string that is none');
+		like($err, qr/connection string/, '... and says so');
+		unlike($err, qr/hunter2/, '... without the password');
+	}
 	return;
 }
 

@@ -29,9 +29,20 @@ sub change_stream
 	my ($side, %changes) = @_;
 	my %config = (%{ info($side)->{config} }, %changes);
 	my @subjects = (@{ $config{subjects} }, map { $_->{filter_subject} =~ s/\*/tide-placeholder/r } @{ $config{sources} });
-	$pair->nats($side)->ctl('stream-update', $STREAM,
-		$json->encode({ %config, sources => [], subjects => \@subjects }));
-	$pair->nats($side)->ctl('stream-update', $STREAM, $json->encode(\%config));
+	my @steps = map { $json->encode($_) } { %config, sources => [], subjects => \@subjects }, \%config;
+	my $answer = '';
+	# A relay that starts its pipeline between the two steps mends the stream, and the second one is refused.
+	wait_until(
+		sub {
+			my $status = 0;
+			for my $step (@steps)
+			{
+				($status, $answer) = $pair->nats($side)->ctl_status('stream-update', $STREAM, $step);
+			}
+			return $status == 0;
+		},
+		20,
+		"stream $STREAM of $side to take its change") // die "it says: $answer";
 	return;
 }
 

@@ -1,5 +1,7 @@
 # Two relays for one database: one works; the other takes over in under 3 s when the first is killed or
 # stopped, and the stopped one does no harm when it wakes up.
+#
+# Runs alone: a take-over has three seconds.
 
 use strict;
 use warnings;

@@ -1,5 +1,7 @@
 # Changes of configuration apply within two seconds and to that pipeline alone; one bad pipeline stops no
 # other; SIGTERM drains, and what was drained does not come again; a relay waits for its database.
+#
+# Runs alone: a change of configuration has two seconds.
 
 use strict;
 use warnings;

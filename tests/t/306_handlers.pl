@@ -1,4 +1,6 @@
 # Handlers run by a real relay: once per event, one transaction with the mark, in order per key, whatever fails or dies.
+#
+# Runs alone: a change of handlers has two seconds.
 
 use strict;
 use warnings;

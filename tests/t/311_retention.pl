@@ -1,5 +1,7 @@
 # Retention while the relay runs: segments turn and are emptied, nothing unconfirmed goes, and nothing dies slowly:
 # no dead tuples in segments and position tables although a snapshot is held open all the time.
+#
+# Runs alone: a publisher may not wait for two seconds.
 
 use strict;
 use warnings;

@@ -119,6 +119,8 @@ sub test_two_phase
 	$mesh->settle_one('us', 'eu');
 	is($mesh->sql('eu', 'SELECT string_agg(id::text, \',\') FROM prepared WHERE id >= 100'), '101',
 		'a prepared transaction is overtaken, and not here');
+	is($mesh->sql('us', q{SELECT who FROM tide.rows_transactions('0') WHERE state = 'prepared' AND writes}),
+		'prepared transaction "later" of role tide', '... and named where the doctor looks for old transactions');
 	$mesh->relay('eu')->kill9;
 	$mesh->node('us')->restart;
 	$mesh->start_relay('eu');
@@ -153,6 +155,52 @@ sub test_partitions
 	return;
 }
 
+# TRUNCATE of one partition: the server tells nobody of it, as the table is published as a whole.
+sub test_truncated_partitions
+{
+	$mesh->sql_all(q{CREATE TABLE year (id int, day date, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)});
+	$mesh->sql('us', <<~'END');
+		CREATE TABLE year_1 PARTITION OF year FOR VALUES FROM (MINVALUE) TO ('2026-07-01');
+		CREATE TABLE year_2 PARTITION OF year FOR VALUES FROM ('2026-07-01') TO (MAXVALUE) PARTITION BY LIST (id);
+		CREATE TABLE year_2a PARTITION OF year_2 FOR VALUES IN (1, 2, 3);
+		CREATE TABLE year_2b PARTITION OF year_2 DEFAULT;
+		CREATE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'fired'; END$$;
+		CREATE TRIGGER fired BEFORE DELETE ON year FOR EACH ROW EXECUTE FUNCTION fired();
+		END
+	$mesh->sql('eu', 'CREATE TABLE year_all PARTITION OF year DEFAULT');
+	$mesh->add_table('year', 'shapes');
+	ok(defined $mesh->wait_copied('eu', 'us'), 'a table is added');
+	my $fill = q{INSERT INTO year SELECT n, date '2026-01-01' + n * 30, 'v' FROM generate_series(1, 12) n;
+		INSERT INTO year SELECT n, '2026-12-24', 'x' FROM generate_series(1, 5) n};
+	my $empty = sub {
+		my ($what, $sql) = @_;
+		$mesh->sql('us', 'TRUNCATE year');
+		$mesh->sql('us', $fill);
+		$mesh->sql('us', $sql);
+		$mesh->settle_one('us', 'eu');
+		$mesh->same_tables("TRUNCATE of $what crosses", ['year']);
+		return;
+	};
+	$empty->('a partition', 'TRUNCATE year_1');
+	$empty->('a partition that is partitioned', 'TRUNCATE year_2');
+	$empty->('a partition\'s partition', 'TRUNCATE ONLY year_2b');
+	$empty->('partitions, taken back', 'BEGIN; SAVEPOINT a; TRUNCATE year_1, year_2; ROLLBACK TO a; DELETE FROM year_2b WHERE false; COMMIT');
+	$empty->('a partition that was written before', q{BEGIN; INSERT INTO year VALUES (70, '2026-01-01', 'x'); TRUNCATE year_1;
+		INSERT INTO year VALUES (71, '2026-01-01', 'x'); COMMIT});
+	$empty->('the whole and a partition', q{BEGIN; TRUNCATE year_1, year; INSERT INTO year VALUES (72, '2026-01-01', 'x'); COMMIT});
+	$empty->('the whole, then a partition', q{BEGIN; TRUNCATE year; INSERT INTO year VALUES (73, '2026-01-01', 'x'), (74, '2026-12-01', 'x');
+		TRUNCATE year_1; COMMIT});
+	$empty->('a partition made later', q{TRUNCATE year_1; ALTER TABLE year DETACH PARTITION year_1;
+		CREATE TABLE year_3 PARTITION OF year FOR VALUES FROM (MINVALUE) TO ('2026-02-01');
+		INSERT INTO year VALUES (75, '2026-01-01', 'x'); TRUNCATE year_3});
+	my $triggers = q{SELECT string_agg(tgrelid::regclass::text, ' ' ORDER BY tgrelid::regclass::text COLLATE "C")
+		FROM pg_trigger WHERE tgname = 'tide_truncate' AND tgrelid::regclass::text ~ '^year'};
+	is($mesh->sql('us', $triggers), 'year year_2a year_2b year_3', 'a detached partition loses the trigger for that');
+	$mesh->sql('us', q{SELECT tide.table_remove('year')});
+	is($mesh->sql('us', $triggers), '', 'table_remove takes them away');
+	return;
+}
+
 sub test_refused
 {
 	$mesh->sql('us', <<~'END');
@@ -163,8 +211,10 @@ sub test_refused
 		CREATE UNLOGGED TABLE unlogged (a int PRIMARY KEY);
 		CREATE VIEW a_view AS SELECT 1 AS a;
 		CREATE MATERIALIZED VIEW a_matview AS SELECT 1 AS a;
+		CREATE TYPE a_row AS (a int);
+		CREATE TABLE typed OF a_row (PRIMARY KEY (a));
 		END
-	for my $table (qw(no_key no_key_full nothing late_key unlogged a_view a_matview pg_class tide.link))
+	for my $table (qw(no_key no_key_full nothing late_key unlogged a_view a_matview typed pg_class tide.link))
 	{
 		my $error = $mesh->error_of('us', "SELECT tide.table_add('$table', 'shapes')");
 		like($error, qr/ERROR:  \w{5}: .*\Q$table\E.*HINT: /s, "$table: refused, with a hint");
@@ -184,6 +234,7 @@ if (!@only)
 	test_restart_identity();
 	test_two_phase();
 	test_partitions();
+	test_truncated_partitions();
 	test_refused();
 }
 is_deeply($mesh->stop, { us => 0, eu => 0 }, 'both relays end with status 0');

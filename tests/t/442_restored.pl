@@ -9,6 +9,7 @@ use PostgreSQL::Test::RecursiveCopy;
 use Test::More;
 
 use PgTide::Mesh;
+use PgTide::Recorder;
 use PgTide::Region;
 use PgTide::Test qw(wait_until);
 
@@ -168,6 +169,29 @@ sub test_origin_older_manual
 	return;
 }
 
+# The same, and the connection ends before anything of the stream was seen.  If the relay confirmed meanwhile what it
+# has, the slot would no longer begin where the histories differ.
+sub test_origin_older_cut_off
+{
+	my $before = resyncs('eu');
+	take_origin_back();
+	my $position = $mesh->sql('eu', 'SELECT position FROM tide.link_progress');
+	my $reach = sub { $mesh->sql('eu', sprintf 'SELECT tide.region_add(%s, %s)', map { PgTide::Duo::literal($_) } $PgTide::Mesh::REGION{us}, $_[0]) };
+	my $wire = PgTide::Recorder->new(name => 'deaf', port => 6543, server => $mesh->node('us'), dir => "$ENV{TESTDATADIR}/deaf", deaf => 6);
+	$reach->($wire->conninfo);
+	$mesh->start_relay('eu');
+	ok(defined wait_until(sub { $wire->cut >= 2 }, 60, 'connections to end'), 'connections end before the stream is seen');
+	$mesh->relay('eu')->stop;
+	is($mesh->sql('us', "SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'tide_link_eu%' AND confirmed_flush_lsn < '$position'"), 1,
+		'... meanwhile nothing was confirmed');
+	$reach->($mesh->conninfo('us'));
+	$wire->stop;
+	$mesh->start_relays;
+	equal('an older copy of the origin, behind a bad link');
+	is(resyncs('eu'), $before + 1, '... it was found out all the same');
+	return;
+}
+
 # A standby that had not everything is promoted, and takes the origin's place.
 sub test_promoted
 {
@@ -227,6 +251,7 @@ test_destination_unharmed();
 test_destination_older();
 test_origin_older();
 test_origin_older_manual();
+test_origin_older_cut_off();
 test_promoted();
 test_stranger();
 $mesh->stop;

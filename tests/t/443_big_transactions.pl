@@ -11,6 +11,7 @@ use PgTide::Process;
 use PgTide::Test qw(wait_until);
 
 my $ROWS = $ENV{TIDE_ROWS} // 600_000;
+my $LIMIT = 180 + $ROWS / 10_000;    # seconds that it may take
 my $MEMORY = 128 * 1024;    # KiB that a relay may take
 
 my $mesh = PgTide::Mesh->new(transport => $ENV{TIDE_TRANSPORT} // 'direct', conf => "max_wal_size = 4GB\nshared_buffers = 256MB\n");
@@ -44,7 +45,7 @@ sub watch
 			$seen{$count}++;
 			return $count == $wanted;
 		},
-		180,
+		$LIMIT,
 		"$wanted rows");
 	return ($took, join ' ', sort { $a <=> $b } keys %seen);
 }
@@ -61,12 +62,12 @@ $mesh->same_tables('... and equal', ['big']);
 $mesh->sql('us', "UPDATE big SET v = v || '!' WHERE id % 2 = 0; INSERT INTO small VALUES (1, 'behind it')");
 ok(defined wait_until(
 		sub { $mesh->sql('eu', q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'relay' AND query ~ 'tide.apply' AND backend_xid IS NOT NULL}) > 0 },
-		60, 'the transaction to be in the middle'),
+		$LIMIT, 'the transaction to be in the middle'),
 	'a large transaction is in the middle');
 $mesh->relay('eu')->kill9;
 is($mesh->sql('eu', q{SELECT count(*) FROM big WHERE v LIKE '%!'}), 0, '... and killed there: nothing of it is here');
 $mesh->start_relay('eu');
-$mesh->settle_one('us', 'eu', 180);
+$mesh->settle_one('us', 'eu', $LIMIT);
 $mesh->same_tables('... it comes again, whole', [qw(big small)]);
 memory_ok('an UPDATE');
 
@@ -75,7 +76,7 @@ $mesh->sql('us', "BEGIN; DELETE FROM big; ROLLBACK");
 $mesh->sql('us', <<'END');
 DO $$
 BEGIN
-	FOR i IN 1 .. 30000 LOOP
+	FOR i IN 1 .. 100000 LOOP
 		BEGIN
 			INSERT INTO small VALUES (i + 10, 'sub');
 			IF i % 2 = 0 THEN
@@ -86,13 +87,13 @@ BEGIN
 	END LOOP;
 END$$;
 END
-$mesh->settle_one('us', 'eu', 180);
+$mesh->settle_one('us', 'eu', $LIMIT);
 $mesh->same_tables('subtransactions: what was committed of them, and nothing else', [qw(big small)]);
 
 # Deletes, and many large values.
 $mesh->sql('us', 'DELETE FROM big WHERE id % 3 <> 0');
-$mesh->sql('us', q{INSERT INTO small SELECT 100000 + n, repeat(md5(n::text), 30000) FROM generate_series(1, 200) n});
-$mesh->settle_one('us', 'eu', 180);
+$mesh->sql('us', q{INSERT INTO small SELECT 1000000 + n, repeat(md5(n::text), 30000) FROM generate_series(1, 200) n});
+$mesh->settle_one('us', 'eu', $LIMIT);
 $mesh->same_tables('deletes, and values of a megabyte', [qw(big small)]);
 memory_ok('values of a megabyte');
 $mesh->nothing_special('nothing was parked, nothing copied twice');

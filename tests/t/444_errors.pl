@@ -114,12 +114,28 @@ sub test_peer
 	return;
 }
 
+# Two links' relays make the origins that they share; the server would have each wait for the other.
+sub test_origins
+{
+	my ($one, $other) = map { $mesh->node('us')->background_psql('postgres') } 1 .. 2;
+	$mesh->sql('us', q{SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname LIKE 'tide\_%'});
+	$one->query_safe(q{BEGIN; SELECT tide._link_origins(NULL)});
+	$other->query_until(qr/begun/, qq{\\echo begun\nSELECT tide._link_origins(NULL);\n\\echo done\n});
+	ok(defined $mesh->wait_value('us', 'SELECT count(*) FROM pg_locks WHERE NOT granted', 1), 'the second waits for the first');
+	$one->query_safe(q{SELECT pg_replication_origin_create('mine'); COMMIT});
+	$other->query_until(qr/done/, '');
+	is($mesh->sql('us', q{SELECT count(*) FROM pg_replication_origin WHERE roname LIKE 'tide\_%#%'}), 8, '... who goes on making them; there is one of each');
+	$mesh->sql('us', q{SELECT pg_replication_origin_drop('mine')});
+	$_->quit for $one, $other;
+	return;
+}
+
 # Locks of others in the destination: waited for, tried again, never a reason to park.
 sub test_locks
 {
 	$mesh->sql('us', q{INSERT INTO things SELECT n, 'locked' FROM generate_series(1001, 1010) n});
 	$mesh->settle_one('us', 'eu');
-	$mesh->sql('eu', q{ALTER ROLE relay SET lock_timeout = '300ms'; ALTER ROLE relay SET deadlock_timeout = '100ms'});
+	$mesh->sql('eu', q{ALTER ROLE relay SET lock_timeout = '300ms'; ALTER ROLE relay SET deadlock_timeout = '3s'});
 	$mesh->relay('eu')->stop;
 	$mesh->start_relay('eu');
 	my $session = $mesh->node('eu')->background_psql('postgres');
@@ -169,6 +185,7 @@ test_wal_level();
 test_role();
 test_senders();
 test_peer();
+test_origins();
 test_locks();
 test_connections();
 is($mesh->relay('eu')->stop, 0, 'the relay ends with status 0');

@@ -7,6 +7,7 @@ use warnings;
 use Test::More;
 
 use PgTide::Mesh;
+use PgTide::Process;
 use PgTide::Recorder;
 use PgTide::Test qw(wait_until);
 
@@ -37,6 +38,7 @@ CREATE TABLE patient (id bigint PRIMARY KEY, name text, diagnosis text, code big
 CREATE TABLE person (id bigint PRIMARY KEY, name text);
 CREATE TABLE log (at bigint, region text NOT NULL, line text);
 CREATE TABLE hidden (id bigint PRIMARY KEY, name text);
+CREATE TABLE regional (id bigint PRIMARY KEY, name text);
 END
 # Rows that were there before, for the first copy; and one at eu, so that a copy is merged.
 my $rows = <<"END";
@@ -148,6 +150,38 @@ ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM graded WHERE grade >= 7
 is($mesh->sql('us', 'SELECT count(*) FROM graded WHERE grade BETWEEN 7 AND 10') > 0, 1, '... there only');
 is($mesh->sql('eu', 'SELECT count(*) FROM hidden'), 0, 'a table that may not go there at all');
 is($mesh->sql('eu', 'SELECT count(*) FROM tide.pending_changes'), 0, 'nothing is parked');
+# ---- a class that is regional, was not for a while, and is again; under load, and with a transaction that is open ----
+
+{
+	my $alter = sub { $mesh->sql($_, sprintf q{SELECT tide.class_alter('local', '{"scope": "%s"}')}, $_[0]) for reverse $mesh->sides; };
+	$mesh->class('local', scope => 'regional');
+	$mesh->add_table('regional', 'local');
+	my $us = $mesh->node('us');
+	my $load = PgTide::Process->new(
+		name    => 'load',
+		log     => "$ENV{TIDE_DATA}/load.log",
+		command => [ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $us->connstr('postgres'),
+			map { ('-c', "INSERT INTO regional VALUES ($_, 'seen ' || $_ % 10)", '-c', 'SELECT pg_sleep(0.01)') } 1 .. 500 ])->start;
+	for my $round (1 .. 3)
+	{
+		$alter->('global');
+		ok(defined $mesh->wait_value('eu', q{SELECT count(*) FROM tide.link_table WHERE table_name = 'regional' AND state = 'copied'}, 1, 60), "round $round: global, and copied");
+		my $open = $us->background_psql('postgres');
+		$open->query_safe("BEGIN; INSERT INTO regional VALUES (1000 + $round, 'open')");
+		$alter->('regional');
+		$open->query_safe("INSERT INTO regional VALUES (2000 + $round, 'forbidden, open'); COMMIT");
+		$open->quit;
+		$mesh->sql('us', "INSERT INTO regional SELECT 3000 + n, 'forbidden' FROM generate_series(1, 10) n; UPDATE regional SET name = 'forbidden again' WHERE id > 3000");
+		$mesh->settle_one('us', 'eu');
+		seen('forbidden', "round $round: regional again");
+		$mesh->sql('us', 'DELETE FROM regional WHERE id > 1000');
+	}
+	is($load->wait_end(60), 0, 'the load was not disturbed');
+	like($mesh->error_of('us', 'ALTER PUBLICATION tide_global ADD TABLE regional'), qr/ERROR:  55006: publication "tide_global" is pg_tide's own\n.*HINT: /s, 'nobody publishes it by hand');
+	$mesh->sql('us', q{INSERT INTO regional VALUES (9000, 'forbidden')});
+	$mesh->settle_one('us', 'eu');
+	seen('forbidden', 'after that');
+}
 cmp_ok($wire->bytes, '>', 100_000, 'the recorder has kept something');
 note(sprintf '%d bytes were searched', $wire->bytes);
 is_deeply($mesh->stop, { eu => 0 }, 'the relay ends with status 0');

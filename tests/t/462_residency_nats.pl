@@ -256,8 +256,8 @@ is($mesh->sql('us', q{SELECT count(*) FROM customer WHERE name = 'TIGHTER'}) > 0
 # Forgotten by one side only: the other says so.
 $mesh->sql('ap', "SELECT tide.link_remove('$US', force => true)");
 my @left;
-wait_until(sub { @left = grep { /rows:publish/ } @{ doctor('us') } }, 30, 'the doctor to see it');
-is_deeply(\@left, [qq{warn link.orphan $AP rows:publish:$AP keeps WAL for region "$AP", which has no such link}], 'a link that was forgotten: the doctor of the origin says who is waited for');
+wait_until(sub { @left = grep { /link\.orphan/ } @{ doctor('us') } }, 30, 'the doctor to see it');
+is_deeply(\@left, [qq{warn link.orphan $AP WAL is kept for it, to be published on a broker: region "$AP" has no such link}], 'a link that was forgotten: the doctor of the origin says who is waited for');
 $mesh->sql('us', "SELECT tide.rows_leave('$AP')");
 ok(defined $mesh->wait_value('us', q{SELECT string_agg(pipeline, ' ') FROM tide.rows_publisher}, "rows:publish:$EU"), '... and that ends it');
 # Back to the stream for all: nothing was missed in that.

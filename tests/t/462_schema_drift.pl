@@ -1,6 +1,8 @@
 # Tables that differ between regions (F49, F50): the one table waits, within seconds, by name; others
 # flow; when the shapes agree it goes on by itself, and nothing is lost.  The story of seed 002: a
 # schema mismatch that nobody noticed for nine hours is noticed here within 5 s.
+#
+# Runs alone: a difference has to be seen within five seconds.
 
 use strict;
 use warnings;

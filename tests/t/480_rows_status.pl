@@ -1,4 +1,6 @@
 # "pg_tide status" of links: as JSON, as tables, and again every second, on a terminal and in a pipe.
+#
+# Runs alone: answers have to come at once.
 
 use strict;
 use warnings;

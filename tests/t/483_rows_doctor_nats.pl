@@ -82,5 +82,17 @@ $mesh->sql('eu', q{SELECT tide.link_resync('us-east')});
 ok(defined $mesh->wait_copied('eu', 'us', 120), '... which helps');
 healthy('remembered');
 
+# A link that was forgotten without its origin: that goes on keeping WAL for it.
+$mesh->sql('eu', q{SELECT tide.link_remove('us-east', force => true)});
+($document) = program('doctor', 'us');
+ok((grep { /^warn link\.orphan eu-west WAL is kept for it, .* region "eu-west" has no such link$/ } @{ wrong($document) }), 'kept for a region that takes nothing any more')
+  or diag(explain(wrong($document)));
+($lost) = grep { $_->{check} eq 'link.orphan' && $_->{level} eq 'warn' } @{ $document->{findings} };
+like($lost->{hint}, qr/SELECT tide\.rows_leave\('eu-west'\)/, '... and what to do about it');
+$mesh->sql('us', q{CREATE ROLE admin LOGIN IN ROLE tide_admin});
+is($mesh->error_of('us', q{SELECT tide.rows_leave('eu-west')}, 'admin'), '', '... which an administrator may');
+ok(defined $mesh->wait_value('us', 'SELECT count(*) FROM pg_replication_slots', 0, 60), '... and no slot is left');
+healthy('forgotten');
+
 $mesh->stop;
 done_testing();

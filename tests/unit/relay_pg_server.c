@@ -87,6 +87,16 @@ parameters_and_results(void **state)
 }
 
 /* What the server's codes mean for a pipeline. */
+/* Every session begins so. */
+static void
+settings(void **state)
+{
+	NEED_SERVER();
+	check_value(pg, "SHOW search_path", "pg_catalog, pg_temp");
+	check_value(pg, "SHOW jit", "off");
+	check_value(pg, "SHOW tide.relay", "on");
+}
+
 static void
 sqlstates(void **state)
 {
@@ -409,6 +419,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parameters_and_results),
+		cmocka_unit_test(settings),
 		cmocka_unit_test(sqlstates),
 		cmocka_unit_test(missing_extension),
 		cmocka_unit_test(arrays),

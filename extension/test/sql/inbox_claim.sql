@@ -72,7 +72,8 @@ SELECT tide.inbox_mark_processed('work', e) FROM unnest(ARRAY['p1', 'p2', 'p3'])
 
 -- What a claim returns
 SELECT pg_temp.arrive('work', 'r1/e/k');
-SELECT event_id, origin, outbox, entity, op, key, payload, headers, attempts, last_error, lease_until > now() AS leased
+SELECT event_id, origin, outbox, entity, op, key, payload, headers, processed_at, attempts, last_error,
+	lease_until > now() AS leased
 	FROM tide.inbox_claim('work', lease => '1 minute');
 
 -- Marking twice, unknown events, NULLs
@@ -135,6 +136,15 @@ SELECT pg_temp.claim('work');
 SELECT tide.inbox_mark_processed('work', 'f1');
 SELECT count(*) FROM tide.dead_letters;
 SELECT tide.inbox_mark_processed('work', e) FROM unnest(ARRAY['f2', 'g1']) e;
+
+-- An event waits for earlier ones of its key, not for later ones that are still out
+SELECT tide.inbox_alter('work', backoff_base => '1 millisecond');
+SELECT pg_temp.arrive('work', 'v1/e/k', 'v2/e/k', 'v3/e/k');
+SELECT pg_temp.claim('work');
+SELECT tide.inbox_mark_failed('work', 'v1', 'for now');
+SELECT pg_sleep(0.002);
+SELECT pg_temp.claim('work');
+SELECT tide.inbox_mark_processed('work', ARRAY['v1', 'v2', 'v3']);
 
 -- Back-off ends by itself
 SELECT tide.inbox_alter('work', backoff_base => '20 milliseconds');

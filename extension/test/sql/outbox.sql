@@ -31,17 +31,20 @@ SELECT n, substr(tide.outbox_publish(n, 'e', '1'), 15, 1) AS version FROM unnest
 SELECT payload FROM tide."Mixed-Case_outbox";
 SELECT count(*) FROM tide."a--b_outbox";
 SELECT pg_temp.try('SELECT tide.outbox_publish(''mixed-case'', ''e'', ''1'')');
--- 63 bytes are allowed, 64 are not.  The relation's name is cut as any identifier is.
+-- 63 bytes are allowed, 64 are not.  Long names don't get in each other's way, nor in that of inboxes.
 SELECT pg_temp.try(format('SELECT tide.outbox_create(%L)', repeat('x', 63)));
 SELECT pg_temp.try(format('SELECT tide.outbox_create(%L)', repeat('x', 64)));
--- These two are cut to the same relation.
 SELECT pg_temp.try(format('SELECT tide.outbox_create(%L)', repeat('y', 57)));
 SELECT pg_temp.try(format('SELECT tide.outbox_create(%L)', repeat('y', 57) || '_outbo'));
+SELECT tide.inbox_create(repeat('x', 63)), tide.inbox_drop(repeat('x', 63));
+SELECT tide.outbox_create(repeat('z', 56));
+SELECT count(*) FROM tide.zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz_outbox;
 SELECT substr(tide.outbox_publish(repeat('x', 63), 'e', '1'), 15, 1) AS version;
 SELECT pg_temp.try(format('SELECT tide.outbox_publish(%L, ''e'', ''1'')', repeat('x', 64)));
 SELECT pg_temp.try(format('SELECT tide.outbox_publish(%L, ''e'', ''1'')', repeat('x', 63) || 'y'));
 SELECT tide.outbox_drop(name) FROM tide.outbox
- WHERE name IN ('a--b', 'Mixed-Case', '0', '-', '_', 'select', 'true', repeat('x', 63), repeat('y', 57)) ORDER BY name;
+ WHERE name IN ('a--b', 'Mixed-Case', '0', '-', '_', 'select', 'true', repeat('x', 63), repeat('y', 57),
+	repeat('y', 57) || '_outbo', repeat('z', 56)) ORDER BY name;
 
 -- ---- creating and dropping ----
 SELECT tide.outbox_create('box_a');

@@ -48,7 +48,7 @@ SELECT name, direction, target, enabled, state, owner, epoch, lag, last_error FR
 
 -- Unknown targets and names
 SELECT pg_temp.try($$SELECT tide.relay_set_outbox('p', 'nope', '{}')$$) ~ '^42704 outbox "nope" does not exist';
-SELECT pg_temp.try($$SELECT tide.relay_set_outbox('p', NULL, '{}')$$) ~ '^42704 outbox "NULL" does not exist';
+SELECT pg_temp.try($$SELECT tide.relay_set_outbox('p', NULL, '{}')$$) ~ '^22004 the name of the outbox must not be NULL';
 SELECT pg_temp.try($$SELECT tide.relay_set_inbox('p', 'nope', '{}')$$) ~ '^42704 inbox "nope" does not exist';
 SELECT pg_temp.try($$SELECT tide.relay_set_outbox('handler:x', 'po', '{}')$$);
 SELECT pg_temp.try($$SELECT tide.relay_set_outbox(NULL, 'po', '{}')$$);

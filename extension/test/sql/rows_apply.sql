@@ -104,6 +104,16 @@ ALTER TABLE s ADD more int NOT NULL DEFAULT 3;
 SELECT f.send(:'rel_s'::bytea || f.ins('s', '5', '5', '1000', '-1', f.at('us', 1)));
 SELECT id, more FROM s ORDER BY id;
 
+-- Times in binary: rounded where the column says so, without end, too late for any
+CREATE TABLE times (id int PRIMARY KEY, at timestamptz, short timestamp(0));
+SELECT tide.table_add('times', 'shop');
+SELECT f.rel('times', '*id integer', 'at timestamptz', 'short timestamp 0') AS rel_times \gset
+SELECT f.send(:'rel_times'::bytea || f.ins('times', '1', 'b:000000000016e360', 'b:000000000016e360')
+	|| f.ins('times', '2', 'b:7fffffffffffffff', 'b:8000000000000000'));
+SELECT id, at AT TIME ZONE 'UTC', short FROM times ORDER BY id;
+SELECT f.try(format('SELECT f.send(%L)', :'rel_times'::bytea || f.ins('times', '3', 'b:7ffffffffffffff0', NULL)));
+SELECT f.try(format('SELECT f.send(%L)', :'rel_times'::bytea || f.ins('times', '3', 'b:00', NULL)));
+
 -- Types of users, domains among them: by name; domains are checked here
 CREATE TYPE mood AS ENUM ('low', 'high');
 CREATE DOMAIN small AS int CHECK (value < 10);

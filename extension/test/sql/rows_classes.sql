@@ -22,7 +22,7 @@ SELECT try(format('SELECT tide.class_create(%L, %L)', p.preset,
 	FROM tide.presets() p WHERE p.preset <> 'financial_ledger';
 SELECT class, scope, written, durability, objective, priority FROM tide.classes;
 SELECT try(format('SELECT tide.class_create(%L, %L)', 'x', options))
-	FROM unnest(ARRAY['{"preset": "User Profiles"}', '{"preset": "user-profiles", "scope": "global"}', '{"preset": "mars"}', '{"preset": 1}', '{"preset": null}',
+	FROM unnest(ARRAY['{"preset": "User Profiles"}', '{"preset": "User Profiles (Global Users)"}', '{"preset": "Reference Data (Static)", "primary": "us-east"}', '{"preset": "(x)"}', '{"preset": "user-profiles", "scope": "global"}', '{"preset": "mars"}', '{"preset": 1}', '{"preset": null}',
 		'{"preset": "reference data"}', '{"preset": "financial_ledger"}', '{"preset": "financial_ledger", "primary": "us-east"}',
 		'{"preset": "reference_data", "scope": "global"}', '{"preset": "reference_data", "primary": "mars"}']) options;
 SELECT scope, options FROM tide.classes WHERE class = 'x';
@@ -56,6 +56,11 @@ SELECT tide.relay_link_classes('link:ap-east', :ap, jsonb_set(jsonb_set(tide.row
 	'{carts}', '{"facts": {"scope": "global"}, "tables": ["public.cart"]}'));
 SELECT class, scope, written, agrees, differences FROM tide.classes;
 SELECT tide.relay_link_classes('link:ap-east', :ap, jsonb_set(tide.rows_classes() - 'profiles', '{fares,tables}', '["public.tax"]'));
+-- Regions whose commits wait for each other agree
+CREATE FUNCTION compare(here text, there text) RETURNS SETOF text LANGUAGE sql AS
+	$$ SELECT difference FROM tide._class_compare('eu-west', jsonb_build_object('facts', jsonb_build_object('scope', 'global', 'sync_peer', here), 'tables', '[]'::jsonb),
+		jsonb_build_object('facts', jsonb_build_object('scope', 'global', 'sync_peer', there), 'tables', '[]'::jsonb)) $$;
+SELECT here, there, compare(here, there) FROM (VALUES ('eu-west', 'us-east'), ('eu-west', 'eu-west'), ('eu-west', 'ap-east'), ('ap-east', 'us-east'), ('eu-west', NULL)) x (here, there);
 -- The same, written otherwise, is the same
 SET intervalstyle = iso_8601;
 SELECT tide.relay_link_classes('link:ap-east', :ap, tide.rows_classes()) IS NULL;

@@ -35,7 +35,10 @@ SELECT options || ': ' || try(format('SELECT tide.class_create(%L, %L)', 'c',
 	FROM unnest(ARRAY['1', '{}', '{"personal": false}', '{"personal": 1}', '{"colum": "region"}', '{"column": 5}', '{"regions": []}',
 		'{"regions": {"eu west": true}}', '{"regions": {"eu-west": 5}}', '{"regions": {"eu-west": {"rows": []}}}',
 		'{"regions": {"eu-west": {"row": true}}}', '{"regions": {"eu-west": {"columns": "id"}}}', '{"regions": {"eu-west": {"columns": [1]}}}',
-		'{"regions": {"eu-west": {"columns": ["id"], "without": ["v"]}}}']) options;
+		'{"regions": {"eu-west": {"columns": ["id"], "without": ["v"]}}}', '{"regions": {}}', '{"column": ""}', '{"column": "", "personal": true}']) options;
+-- A misspelt region is seen
+SELECT tide.class_create('c', '{"scope": "global", "residency": {"regions": {"us-east": true, "eu-wset": false, "*": true}}}');
+SELECT tide.class_drop('c');
 SELECT predicate || ': ' || try(format('SELECT tide.class_create(%L, %L)', 'c',
 									   jsonb_build_object('scope', 'global', 'residency', jsonb_build_object('regions', jsonb_build_object('*', predicate)))))
 	FROM unnest(ARRAY['v =', 'true), TABLE secrets WHERE (true', 'true) --', 'true /*', 'v = 1; DROP TABLE x', 'v = 1 FROM x', 'a, b',

@@ -20,7 +20,7 @@ SELECT tide.region_init('us-east'), tide.region_add('eu-west', 'dbname=x');
 SELECT options || ': ' || try(format('SELECT tide.class_create(%L, %L)', 'c', options))
 	FROM unnest(ARRAY['{"scope": "primary"}', '{"scope": "primary", "primary": "mars"}', '{"scope": "primary", "primary": 1}',
 		'{"scope": "global", "primary": "us-east"}', '{"scope": "regional", "home": "h"}', '{"scope": "home", "primary": "us-east"}',
-		'{"scope": "home", "home": 7}']) options;
+		'{"scope": "home", "home": 7}', '{"scope": "home", "home": ""}']) options;
 SELECT tide.class_create('ours', '{"scope": "primary", "primary": "us-east"}'),
 	tide.class_create('theirs', '{"scope": "primary", "primary": "eu-west"}'),
 	tide.class_create('users', '{"scope": "home"}'), tide.class_create('carts', '{"scope": "home", "home": "at"}');
@@ -67,7 +67,7 @@ INSERT INTO profile VALUES (3, 'Eva', 'eu-west');
 ALTER TABLE profile ALTER home DROP NOT NULL;
 INSERT INTO profile VALUES (4, 'Nil');
 RESET session_replication_role;
-SELECT command || ': ' || try(command) FROM unnest(ARRAY['INSERT INTO profile VALUES (9, ''x'', ''eu-west'')', 'INSERT INTO profile (id) VALUES (9)',
+SELECT command || ': ' || try(command) FROM unnest(ARRAY['INSERT INTO profile VALUES (9, ''x'', ''eu-west'')', 'INSERT INTO profile VALUES (9, ''x'', ''mars'')', 'INSERT INTO profile (id) VALUES (9)',
 	'UPDATE profile SET name = ''x'' WHERE id = 3', 'UPDATE profile SET home = ''us-east'' WHERE id = 3', 'DELETE FROM profile WHERE id = 3',
 	'UPDATE profile SET name = ''x'' WHERE id = 4', 'UPDATE profile SET home = ''mars'' WHERE id = 1', 'UPDATE profile SET home = NULL WHERE id = 1', 'TRUNCATE profile']) command;
 -- What is here is written, and moves; then it is written there

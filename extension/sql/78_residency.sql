@@ -148,10 +148,10 @@ AS $$
 					coalesce((SELECT 'not taken from ' || string_agg(l.region, ', ' ORDER BY l.region)
 									 || ': residency needs "own_stream": true, or a direct link'
 							  FROM tide.link l WHERE NOT tide._link_for_one(l) HAVING count(*) > 0), 'this region')
-				WHEN rule.filter IS NULL THEN 'nothing'
-				WHEN p.pipeline = tide._publisher_pipeline() THEN 'not sent: residency needs "own_stream": true, or a direct link'
 				WHEN NOT tide._residency_published(rule, t.insert_only)
 					THEN 'not as it should be: its publication was changed; call tide.table_add() again'
+				WHEN rule.filter IS NULL THEN 'nothing'
+				WHEN p.pipeline = tide._publisher_pipeline() THEN 'not sent: residency needs "own_stream": true, or a direct link'
 				WHEN p.pipeline IS NOT NULL THEN 'own stream'
 				ELSE 'direct' END
 	FROM tide.replicated_table t LEFT JOIN tide.rows_destination p ON p.region = rule.region

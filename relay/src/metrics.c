@@ -40,7 +40,8 @@ static const struct
 	const char *help;
 	Kind kind;
 } counter_families[TIDE_N_COUNTERS] = {
-	[TIDE_EVENTS_READ] = {"events_read_total", "Published events taken from the source.", OF_EVENTS},
+	[TIDE_EVENTS_READ] = {"events_read_total", "Published events taken from the source.",
+						  OF_EVENTS},
 	[TIDE_EVENTS_DELIVERED] = {"events_delivered_total", "Events stored at the sink.", OF_EVENTS},
 	[TIDE_EVENTS_DEDUPLICATED] = {"events_deduplicated_total", "Events that the sink already had.",
 								  OF_EVENTS},

@@ -20,4 +20,4 @@ FROM pg_proc p,
 			  WHERE a.grantee::regrole::text LIKE 'tide\_%') g
 WHERE p.pronamespace = 'tide'::regnamespace AND p.proname !~ '^_' AND p.prokind = 'f'
 	AND (g.for_people OR p.proname LIKE 'inbox\_claim' OR p.proname LIKE 'inbox\_mark%' OR p.proname = 'inbox_release')
-ORDER BY p.proname COLLATE "C", p.pronargs DESC;
+ORDER BY p.proname COLLATE "C", p.pronargs DESC, pg_get_function_arguments(p.oid) COLLATE "C";

@@ -146,7 +146,10 @@ BEGIN
 END;
 $$;
 
-/* Values that name objects by numbers of this database mean nothing elsewhere: _binary_portable() has more. */
+/*
+ * Values that name objects by numbers of this database mean nothing elsewhere: _binary_portable() has more.
+ * Bytes of no encoding can't be read out of the WAL at all.
+ */
 CREATE FUNCTION tide._table_warn_types(tbl regclass) RETURNS void
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
@@ -155,6 +158,10 @@ DECLARE
 	col text;
 	type regtype;
 BEGIN
+	IF current_setting('server_encoding') = 'SQL_ASCII' THEN
+		RAISE WARNING 'this database does not say which encoding its text has (SQL_ASCII)'
+			USING HINT = 'Rows travel as UTF-8: the first value that is no UTF-8 stops every link from here. Use a database with an encoding.';
+	END IF;
 	FOR col, type IN SELECT a.attname, a.atttypid FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 		WHERE a.attrelid = tbl AND a.attnum > 0 AND NOT a.attisdropped
 			AND t.typname ~ '^_?reg' AND t.typnamespace = 'pg_catalog'::regnamespace

@@ -152,5 +152,20 @@ ok(defined wait_until(sub { $latin->("SET client_encoding = 'UTF8'; $SHOW") eq $
 is($latin->(q{SELECT count(*), min(code) FROM tide.parked_change}), '1|22P05', '... what it has no letters for waits');
 is($relay->stop, 0, 'its relay ends with status 0');
 
+# An origin that does not say what its bytes mean: a warning when a table is added; what is no UTF-8 stops the link, aloud.
+$mesh->sql('us', q{CREATE DATABASE bytes ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0});
+my $bytes = sub { my $err = ''; $mesh->node('us')->psql('bytes', $_[0], stderr => \$err, on_error_die => 1); return $err };
+$bytes->(q{CREATE EXTENSION pg_tide; SELECT tide.region_init('bytes'), tide.class_create('shop', '{"scope": "global"}'); CREATE TABLE fine (id int PRIMARY KEY, v text)});
+like($bytes->(q{SELECT tide.table_add('fine', 'shop')}), qr/WARNING:  this database does not say which encoding its text has \(SQL_ASCII\)/, 'SQL_ASCII: said when a table is added');
+$mesh->sql('eu', 'ALTER TABLE fine ADD COLUMN v text');
+$mesh->sql('eu', sprintf q{SELECT tide.region_add('bytes', %s), tide.link_add('bytes')}, PgTide::Duo::literal($mesh->conninfo('us') =~ s/dbname=postgres/dbname=bytes/r));
+ok(defined $mesh->wait_value('eu', q{SELECT state FROM tide.links WHERE region = 'bytes'}, 'streaming', 60), '... a link from there');
+$bytes->(q{INSERT INTO fine VALUES (10001, 'plain')});
+ok(defined $mesh->wait_value('eu', 'SELECT v FROM fine WHERE id = 10001', 'plain', 60), '... brings what is UTF-8');
+$bytes->(q{INSERT INTO fine VALUES (10002, E'\\xe9\\xff')});
+ok(defined $mesh->wait_value('eu', q{SELECT state FROM tide.links WHERE region = 'bytes' AND last_error ~ 'invalid byte sequence for encoding "UTF8": 0xe9 0xff'}, 'error', 60),
+	'... and says which bytes stop it');
+is($mesh->sql('eu', 'SELECT count(*) FROM fine WHERE id = 10002'), 0, '... making nothing up');
+
 is_deeply($mesh->stop, { us => 0, eu => 0 }, 'both relays end with status 0');
 done_testing();

@@ -76,6 +76,14 @@ BEGIN
 END
 $$;
 
+-- Is a dump being restored?  pg_dump has such sessions begin with these settings.  It brings everything in
+-- pieces, also what event triggers would make.
+CREATE FUNCTION tide._restoring() RETURNS boolean
+	STABLE
+	LANGUAGE sql
+	SET search_path = pg_catalog, pg_temp
+	AS $$ SELECT current_setting('row_security') = 'off' AND current_setting('check_function_bodies') = 'off' $$;
+
 -- ---- the region's name ----
 
 CREATE TABLE tide.local_region (

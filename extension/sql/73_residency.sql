@@ -755,7 +755,7 @@ AS $$ SELECT tide._residency_permit(tbl, col, false) $$;
 
 /*
  * Column lists name what was there: a column that comes, or a partition, is seen to at once.  Not while a
- * dump is restored, which brings all that in pieces: pg_dump has such sessions begin with these settings.
+ * dump is restored, which brings all that.
  */
 CREATE FUNCTION tide._residency_altered() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -763,7 +763,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF current_setting('tide.deriving', true) = 'on' OR to_regclass('tide.residency_rule') IS NULL
-		OR current_setting('row_security') = 'off' AND current_setting('check_function_bodies') = 'off'
+		OR tide._restoring()
 		OR NOT EXISTS (SELECT FROM tide.class k WHERE k.residency IS NOT NULL)
 	THEN
 		RETURN;

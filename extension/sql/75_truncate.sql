@@ -51,8 +51,8 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF to_regclass('tide.replicated_table') IS NULL THEN
-		RETURN;	/* the extension comes or goes */
+	IF to_regclass('tide.replicated_table') IS NULL OR tide._restoring() THEN
+		RETURN;	/* the extension comes or goes; a dump has the triggers, too */
 	END IF;
 	PERFORM tide._table_make_truncate(t.relid)
 		FROM tide.replicated_table t JOIN pg_class c ON c.oid = t.relid

@@ -171,6 +171,15 @@ tide_frame_open(const void *data, size_t len, TideFrameHeader *header, const uin
 	return check_header(header);
 }
 
+void
+tide_frame_peek(const void *data, size_t len, TideFrameHeader *header)
+{
+	TideCursor cursor;
+
+	tide_cursor_init(&cursor, data, len);
+	(void) read_header(&cursor, header);
+}
+
 const char *
 tide_frame_unpack(const TideFrameHeader *header, const uint8_t *body, uint8_t *raw)
 {

@@ -62,7 +62,8 @@
 #define TIDE_FRAME_SYNC 0x08	  /* somebody at the origin waits until it is durable here */
 
 #define TIDE_FRAME_MAX_COLUMNS 1664
-#define TIDE_FRAME_MAX_RAW ((size_t) 0x3f000000) /* just under what one bytea can hold */
+#define TIDE_FRAME_MAX_RAW ((size_t) 0x3ff00000) /* just under what one bytea can hold */
+#define TIDE_MAX_ROW ((size_t) 1000 << 20)		 /* a larger one is refused where it is written */
 #define TIDE_FRAME_HEADER 73					 /* without the origin's name */
 
 typedef struct TideFrameHeader
@@ -98,6 +99,9 @@ extern bool tide_frame_build(const TideFrameHeader *header, const void *records,
  */
 extern const char *
 tide_frame_open(const void *data, size_t len, TideFrameHeader *header, const uint8_t **body);
+
+/* The header of a frame that the caller has just built: nothing is checked. */
+extern void tide_frame_peek(const void *data, size_t len, TideFrameHeader *header);
 
 /*
  * Decompresses into raw, or copies: header.raw_len bytes of the caller, who has

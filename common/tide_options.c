@@ -47,7 +47,7 @@ static const TideOption options[] = {
 		"how important the link is: one with a lower number waits while this one is late"},
 	{NULL, LINK, "copy_workers", TIDE_OPT_INT, false, 1, 8, "2",
 		"tables copied at the same time"},
-	{NULL, LINK, "max_frame", TIDE_OPT_INT, false, 65536, 268435456, "1048576",
+	{NULL, LINK, "max_frame", TIDE_OPT_INT, false, 65536, 16777216, "1048576",
 		"size in bytes, before compression, at which a frame of changes is closed"},
 	{DIRECT, LINK, "compression", TIDE_OPT_INT, false, 0, 19, "0",
 		"zstd level of frames; 0: none"},

@@ -9,6 +9,14 @@
  * number of times, copy_end.  A relay that is killed leaves nothing of it.
  */
 
+/*
+ * A value too large for one statement, of total bytes, in parts: at: bytes that came before.  Then apply, copy_in or
+ * copy_merge is called with an empty value.
+ */
+CREATE FUNCTION tide.relay_part(total bigint, at bigint, part bytea) RETURNS void
+LANGUAGE c VOLATILE STRICT
+AS 'MODULE_PATHNAME', 'tide_sql_relay_part';
+
 CREATE FUNCTION tide.copy_begin(pipeline text, epoch bigint, schema_name text, table_name text,
 								snapshot_lsn pg_lsn, columns text[], types text[]) RETURNS text
 LANGUAGE c VOLATILE STRICT
@@ -56,6 +64,8 @@ BEGIN
 END;
 $$;
 
+REVOKE ALL ON FUNCTION tide.relay_part(bigint, bigint, bytea) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION tide.relay_part(bigint, bigint, bytea) TO tide_relay;
 REVOKE ALL ON FUNCTION tide.copy_begin(text, bigint, text, text, pg_lsn, text[], text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tide.copy_in(text, bigint, text, text, text[], text, bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION tide.copy_end(text, bigint, text, text, pg_lsn, bigint, bigint, int) FROM PUBLIC;

@@ -98,10 +98,17 @@ tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, Ti
 {
 	const uint8_t *body;
 	uint8_t *raw;
-	const char *wrong = tide_frame_open(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), header, &body);
+	const char *wrong;
 
+	data = tide_large_value(data);
+	wrong = tide_frame_open(VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data), header, &body);
 	if (wrong != NULL)
 		tide_apply_malformed(wrong);
+	if ((header->flags & TIDE_FRAME_ZSTD) == 0)
+	{
+		tide_cursor_init(records, body, header->raw_len);
+		return;
+	}
 	raw = MemoryContextAllocHuge(apply->context, header->raw_len + 1);
 	wrong = tide_frame_unpack(header, body, raw);
 	if (wrong != NULL)
@@ -368,6 +375,7 @@ tide_sql_apply(PG_FUNCTION_ARGS)
 	tide_apply_run(&apply, apply_frame, &frame);
 	save_progress(&apply, &frame);
 	MemoryContextDelete(apply.context);
+	tide_large_forget();
 	return make_result(fcinfo, &apply, &frame);
 }
 

@@ -569,7 +569,7 @@ extern void tide_apply_begin(TideApply *apply, FunctionCallInfo fcinfo);
 /* As whom the following runs, restricted; InvalidOid: as the caller again. */
 extern void tide_apply_act_as(TideApply *apply, Oid role);
 
-/* Reads the whole frame into apply->context. */
+/* Opens a frame (an empty one: of tide_large_value); records lie in it, or unpacked in apply->context. */
 extern void
 tide_apply_read_frame(TideApply *apply, bytea *data, TideFrameHeader *header, TideCursor *records);
 
@@ -578,6 +578,14 @@ extern void tide_apply_check_region(const TideApply *apply, const TideFrameHeade
 
 /* Runs work with the settings and rights under which rows are written, and closes all targets. */
 extern void tide_apply_run(TideApply *apply, void (*work)(TideApply *apply, void *arg), void *arg);
+
+/* ---- large_value.c: what is too large for one statement ---- */
+
+/* What tide.relay_part put together, if that is whole and given is empty; otherwise given. */
+extern bytea *tide_large_value(bytea *given);
+
+/* Frees it: after use. */
+extern void tide_large_forget(void);
 
 /* ---- copy_store.c ---- */
 

@@ -389,8 +389,9 @@ tide_sql_copy_in(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("format \"%s\" is not known", format),
 						errhint("Formats are \"binary\" and \"text\".")));
-	copy.data = PG_GETARG_BYTEA_PP(6);
+	copy.data = tide_large_value(PG_GETARG_BYTEA_PP(6));
 	tide_apply_run(&copy.apply, copy_rows, &copy);
+	tide_large_forget();
 	table_close(copy.rel, NoLock);
 	PG_RETURN_INT64(copy.rows);
 }
@@ -432,5 +433,6 @@ tide_sql_copy_merge(PG_FUNCTION_ARGS)
 	tide_apply_run(&copy.apply, merge_rows, &frame);
 	rows = copy.apply.counts.changes;
 	MemoryContextDelete(copy.apply.context);
+	tide_large_forget();
 	PG_RETURN_INT64(rows);
 }

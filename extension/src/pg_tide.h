@@ -131,6 +131,11 @@ extern const char *tide_stamp_region_name(void);
 /* A row of another region's, as this region's version: its clock is one more.  A new tuple, values out of line in it. */
 extern HeapTuple tide_stamp_adopt(Relation rel, HeapTuple tuple);
 
+/* ---- row_size.c: rows too large to leave ---- */
+
+/* Error 54000 if the new version of a row is larger than TIDE_MAX_ROW as a change. */
+extern void tide_row_check_size(Relation rel, HeapTuple row);
+
 /* ---- residency.c: writing what nobody here asked for ---- */
 
 typedef uint64 (*TideOwnerWork)(Relation rel, const void *arg);

@@ -344,12 +344,14 @@ tide_sql_stamp_row(PG_FUNCTION_ARGS)
 	row = trigger->tg_trigtuple;
 	if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 	{
+		tide_row_check_size(trigger->tg_relation, row);
 		make_stamp(stamp, 0);
 		PG_RETURN_POINTER(set_stamp(row, desc, column, stamp));
 	}
 	old = heap_getattr(row, column, desc, &isnull);
 	make_stamp(stamp, isnull ? 0 : tide_stamp_of(old).clock);
 	row = trigger->tg_newtuple;
+	tide_row_check_size(trigger->tg_relation, row);
 	if (HeapTupleHasExternal(row))
 		PG_RETURN_POINTER(rewrite_whole(row, desc, column, stamp));
 	PG_RETURN_POINTER(set_stamp(row, desc, column, stamp));

@@ -507,6 +507,10 @@ SELECT pg_catalog.set_config('synchronous_commit', 'off', false),
 SELECT "position", flushed, transactions, changes, kept, skipped, parked
 FROM tide.apply($1::text, $2::bigint, $3::bytea, $4::boolean);
 
+-- A part of a frame, or of a copy's rows, that is too large for one statement.
+-- name: relay_part
+SELECT tide.relay_part($1::bigint, $2::bigint, $3::bytea);
+
 -- name: apply_flushed
 SELECT tide.apply_flushed($1::text, $2::bigint);
 

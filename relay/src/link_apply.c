@@ -19,6 +19,7 @@
 
 #include "log.h"
 #include "mem.h"
+#include "parts.h"
 #include "queries.h"
 #include "tide_frame.h"
 
@@ -30,6 +31,7 @@ typedef enum Step
 {
 	IDLE,
 	BEGIN, /* a transaction for open frames */
+	PARTS, /* of a frame that is too large for one statement */
 	APPLY,
 	COMMIT, /* ... and its end */
 	FLUSHED,
@@ -78,6 +80,7 @@ struct TideApply
 
 	Step step;
 	TideFrame frame; /* being applied */
+	TideParts parts; /* of it; len 0: it goes as a whole */
 	bool in_transaction;
 	bool careful;
 	bool rewind;
@@ -122,13 +125,32 @@ tide_apply_free(TideApply *apply)
 static bool
 send_apply(TideApply *apply, TideError *err)
 {
-	const char *values[4] = {apply->pipeline, apply->epoch, apply->frame.data,
+	bool there = apply->parts.len > 0; /* in parts */
+	const char *values[4] = {apply->pipeline, apply->epoch, there ? "" : apply->frame.data,
 							 apply->careful ? "t" : "f"};
-	const int lengths[4] = {0, 0, (int) apply->frame.len, 0};
+	const int lengths[4] = {0, 0, there ? 0 : (int) apply->frame.len, 0};
 	const int formats[4] = {0, 0, 1, 0};
 
 	apply->step = APPLY;
 	return tide_pg_send(apply->pg, tide_q_apply, 4, values, lengths, formats, err);
+}
+
+static bool
+send_part(TideApply *apply, TideError *err)
+{
+	apply->step = PARTS;
+	return tide_parts_send(apply->pg, &apply->parts, false, err);
+}
+
+static bool
+send_frame(TideApply *apply, TideError *err)
+{
+	apply->parts = (TideParts){0};
+	if (!tide_parts_needed(apply->frame.len))
+		return send_apply(apply, err);
+	apply->parts.data = apply->frame.data;
+	apply->parts.len = apply->frame.len;
+	return send_part(apply, err);
 }
 
 static bool
@@ -147,7 +169,7 @@ tide_apply_start(TideApply *apply, const TideFrame *frame, TideError *err)
 	apply->again = 0;
 	if ((frame->flags & TIDE_FRAME_OPEN) && !apply->in_transaction)
 		return send_plain(apply, BEGIN, tide_q_tx_begin, err);
-	return send_apply(apply, err);
+	return send_frame(apply, err);
 }
 
 bool
@@ -232,7 +254,7 @@ send_rest(TideApply *apply, TideError *err)
 	apply->careful = false;
 	apply->applied.raw_bytes -= apply->frame.raw_bytes; /* counted when it comes to its end */
 	apply->applied.bytes -= apply->frame.len;
-	return send_apply(apply, err);
+	return send_frame(apply, err);
 }
 
 /* A statement ended well: the next step. */
@@ -245,7 +267,10 @@ go_on(TideApply *apply, const PGresult *res, TideError *err)
 	{
 		case BEGIN:
 			apply->in_transaction = true;
-			return send_apply(apply, err);
+			return send_frame(apply, err);
+		case PARTS:
+			return apply->parts.sent < apply->parts.len ? send_part(apply, err)
+														: send_apply(apply, err);
 		case APPLY:
 			read_answer(apply, res);
 			if (apply->frame.flags & TIDE_FRAME_OPEN)
@@ -321,7 +346,7 @@ refused(TideApply *apply, TideError *err)
 	}
 	tide_log_error(TIDE_LOG_WARN, err, "changes were refused; looking at each of them");
 	tide_error_clear(err);
-	return send_apply(apply, err);
+	return send_frame(apply, err);
 }
 
 bool
@@ -348,7 +373,7 @@ tide_apply_turn(TideApply *apply, TideError *err)
 	if (apply->step == IDLE)
 		return true;
 	if (apply->step == PAUSE)
-		return tide_monotonic_ms() < apply->again_at || send_apply(apply, err);
+		return tide_monotonic_ms() < apply->again_at || send_frame(apply, err);
 	if (!tide_pg_finish(apply->pg, 0, &res, err))
 	{
 		if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(apply->pg))

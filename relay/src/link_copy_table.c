@@ -14,6 +14,7 @@
 
 #include "link_copy.h"
 #include "mem.h"
+#include "parts.h"
 #include "queries.h"
 
 /* Large enough to be worth a call, small enough to stay in a processor's cache. */
@@ -174,28 +175,60 @@ name_table(const Flow *flow, char epoch[24], const char **values)
 	values[3] = flow->table->name;
 }
 
+/* Until no more than that many pieces are on their way. */
+static bool
+finish_pieces(TidePg *here, int left, TideError *err)
+{
+	while (tide_pg_pending(here) > left)
+	{
+		if (!tide_pg_finish(here, -1, NULL, err))
+			return false;
+	}
+	return true;
+}
+
+static bool
+send_parts(Flow *flow, TideError *err)
+{
+	TidePg *here = flow->copier->here;
+	TideParts parts = {.data = flow->piece.data, .len = flow->piece.len};
+
+	tide_pg_copy_release(flow->copier->there);
+	while (parts.sent < parts.len)
+	{
+		if (!tide_parts_send(here, &parts, true, err) ||
+			!finish_pieces(here, PIECES_AHEAD - 1, err))
+			return false;
+	}
+	return true;
+}
+
 static bool
 send_piece(Flow *flow, TideError *err)
 {
-	const TideBuf *piece = &flow->piece;
+	bool parts = tide_parts_needed(flow->piece.len);
+	const char *rows = parts ? "" : tide_buf_cstr(&flow->piece);
+	int rows_len = parts ? 0 : (int) flow->piece.len;
 	char epoch[24];
 	const char *values[7];
 	int lengths[7] = {0};
 	int formats[7] = {0};
 
+	if (parts && !send_parts(flow, err))
+		return false;
 	name_table(flow, epoch, values);
 	if (flow->merge != NULL)
 	{
-		values[2] = piece->data;
-		lengths[2] = (int) piece->len;
+		values[2] = rows;
+		lengths[2] = rows_len;
 		formats[2] = 1;
 		return tide_pg_pipeline_start(flow->copier->here, tide_q_copy_merge, 3, values, lengths,
 									  formats, err);
 	}
 	values[4] = flow->table->columns;
 	values[5] = flow->table->binary ? "binary" : "text";
-	values[6] = tide_buf_cstr(piece);
-	lengths[6] = (int) piece->len;
+	values[6] = rows;
+	lengths[6] = rows_len;
 	formats[6] = 1;
 	return tide_pg_pipeline_start(flow->copier->here, tide_q_copy_in, 7, values, lengths, formats,
 								  err);
@@ -211,18 +244,6 @@ count_piece(Flow *flow)
 	atomic_fetch_add(&copier->bytes, (int64_t) flow->piece_bytes);
 	tide_count(metrics, TIDE_ROWS_COPIED, (uint64_t) flow->piece_rows);
 	tide_count(metrics, TIDE_BYTES_COPIED, (uint64_t) flow->piece_bytes);
-}
-
-/* Until no more than that many pieces are on their way. */
-static bool
-finish_pieces(TidePg *here, int left, TideError *err)
-{
-	while (tide_pg_pending(here) > left)
-	{
-		if (!tide_pg_finish(here, -1, NULL, err))
-			return false;
-	}
-	return true;
 }
 
 /* While our database works on one piece the next is read. */

@@ -292,6 +292,8 @@ direct_open(TideLink *link, uint64_t position, TideFrameSource **result, TideErr
 	free(publications);
 	if (frames == NULL)
 		return false;
+	/* Opened once more by the same attempt, the slot will be far beyond it. */
+	link->spec.commit_end = 0;
 	tide_wal_frames_wal_end(frames, link->origin.wal_end);
 	*result = tide_zalloc(sizeof(**result));
 	(*result)->link = link;
@@ -327,6 +329,12 @@ direct_next(TideFrameSource *source, TideFrame *frame, bool *have, TideError *er
 }
 
 static bool
+direct_heavy(const TideFrameSource *source)
+{
+	return tide_wal_frames_heavy(source->frames);
+}
+
+static bool
 direct_confirm(TideFrameSource *source, uint64_t position, TideError *err)
 {
 	tide_wal_frames_confirm(source->frames, position);
@@ -358,6 +366,7 @@ const TideTransport tide_transport_direct = {
 	.patience = direct_patience,
 	.turn = direct_turn,
 	.next = direct_next,
+	.heavy = direct_heavy,
 	.confirm = direct_confirm,
 	.wal_end = direct_wal_end,
 	.close = direct_close,

@@ -68,6 +68,9 @@ typedef struct TideTransport
 	/* The next frame, if there is one.  Its data stays until next is called again. */
 	bool (*next)(TideFrameSource *source, TideFrame *frame, bool *have, TideError *err);
 
+	/* Does it keep memory that opening it anew would free, and nothing that this would lose?  May be NULL. */
+	bool (*heavy)(const TideFrameSource *source);
+
 	/* Everything before position is durable here. */
 	bool (*confirm)(TideFrameSource *source, uint64_t position, TideError *err);
 

@@ -67,6 +67,13 @@ close_source(TideLink *link)
 	link->source = NULL;
 }
 
+static bool
+open_anew(TideLink *link, TideError *err)
+{
+	close_source(link);
+	return link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
+}
+
 /* A transaction that came in parts was refused: from its beginning again, carefully. */
 static bool
 begin_again(TideLink *link, const TideError *why, TideError *err)
@@ -74,8 +81,7 @@ begin_again(TideLink *link, const TideError *why, TideError *err)
 	tide_log_error(TIDE_LOG_WARN, why,
 				   "a large transaction was refused; taking it again, looking at each change");
 	tide_error_clear(err);
-	close_source(link);
-	return link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
+	return open_anew(link, err);
 }
 
 static bool
@@ -163,6 +169,13 @@ finish(Loop *loop, TideError *err)
 	return true;
 }
 
+/* Nothing is under way; what is only read ahead does not count. */
+static bool
+is_idle(const TideLink *link)
+{
+	return !tide_apply_busy(link->apply) && !tide_apply_in_transaction(link->apply);
+}
+
 static bool
 run_loop(Loop *loop, TideError *err)
 {
@@ -173,9 +186,11 @@ run_loop(Loop *loop, TideError *err)
 		if (!turn(loop, false, err))
 			return false;
 		/* Copying needs both sides idle, and takes a while: not in the middle of a transaction. */
-		if (tide_link_watch_wanted(link->watch) && !tide_apply_busy(link->apply) &&
-			!tide_apply_in_transaction(link->apply))
+		if (tide_link_watch_wanted(link->watch) && is_idle(link))
 			return finish(loop, err);
+		if (link->transport->heavy != NULL && is_idle(link) &&
+			link->transport->heavy(link->source) && !open_anew(link, err))
+			return false;
 	}
 	return finish(loop, err);
 }

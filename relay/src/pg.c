@@ -499,6 +499,9 @@ wait_results(TidePg *pg, long long deadline, TideError *err)
 		}
 		if (take_results(pg))
 			return true;
+		/* What goes on taking a bit more of a long statement must not keep those who can't wait. */
+		if (pg->unsent && deadline >= 0 && tide_monotonic_ms() >= deadline)
+			return tide_error(err, TIDE_ERR_TIMEOUT, "", "no answer within the time limit");
 		if (!tide_pg_wait_socket(pg, tide_pg_poll_events(pg), deadline, err))
 			return false;
 	}

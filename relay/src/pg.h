@@ -99,6 +99,8 @@ typedef enum TideCopyStep
 extern bool tide_pg_copy_start(TidePg *pg, const char *sql, TideError *err);
 extern bool
 tide_pg_copy_next(TidePg *pg, TideCopyStep *step, const char **data, size_t *len, TideError *err);
+/* Frees what the last one gave, before the next does. */
+extern void tide_pg_copy_release(TidePg *pg);
 extern bool tide_pg_copy_wait(TidePg *pg, TideError *err);
 /* Into a walsender's stream; never waits. */
 extern bool tide_pg_copy_put(TidePg *pg, const char *data, size_t len, TideError *err);

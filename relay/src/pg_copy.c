@@ -120,14 +120,20 @@ end_copy(TidePg *pg, TideError *err)
 	return ok;
 }
 
+void
+tide_pg_copy_release(TidePg *pg)
+{
+	PQfreemem(pg->copied);
+	pg->copied = NULL;
+}
+
 bool
 tide_pg_copy_next(TidePg *pg, TideCopyStep *step, const char **data, size_t *len, TideError *err)
 {
 	int reads = PQsslInUse(pg->conn) ? READS_TLS : 1;
 	int n;
 
-	PQfreemem(pg->copied);
-	pg->copied = NULL;
+	tide_pg_copy_release(pg);
 	*data = NULL;
 	*len = 0;
 	while ((n = PQgetCopyData(pg->conn, &pg->copied, 1)) == 0)

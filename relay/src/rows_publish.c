@@ -688,6 +688,8 @@ turn(Publisher *p, TideError *err)
 		!tide_wal_frames_turn(p->frames, err) || !feed(p, err) || !heartbeat(p, err) ||
 		!confirm(p, err) || !look_around(p, err))
 		return false;
+	if (p->rewind_to == 0 && !tide_rows_send_busy(p->send) && tide_wal_frames_heavy(p->frames))
+		p->rewind_to = p->end;
 	return p->rewind_to == 0 || begin_run(p, p->rewind_to, err);
 }
 

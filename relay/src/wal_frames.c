@@ -28,6 +28,10 @@
 #define BACKLOG_FRAME_BYTES ((size_t) 256 << 10) /* ... or when there is so much for it */
 #define EMPTY_FRAME_MS 10000 /* a position that moves without frames is told this often */
 #define EMPTY_FRAME_BYTES ((uint64_t) 16 << 20) /* ... or when it has moved this far */
+#define KEPT_MEMORY ((size_t) 8 << 20)	/* a frame's buffer that grew larger is given back */
+#define LONG_BYTES ((size_t) 16 << 20)	/* copying so many takes a while */
+#define HEAVY_BYTES ((size_t) 64 << 20) /* a message of so many is rare */
+#define HEAVY_MS 60000					/* by then the slot need not decode it again */
 
 /* A frame and what TideFrame says of it. */
 typedef struct Built
@@ -54,6 +58,7 @@ struct TideWalFrames
 	uint64_t awaited;  /* end of the last frame whose confirmation somebody waits for */
 	uint64_t answered; /* ... and how far they have been told */
 	uint64_t wal_end;
+	long long heavy_at;	 /* when the last very large message came; 0: none did */
 	bool backlog;		 /* the last reading brought something that committed long ago */
 	int64_t origin_us;	 /* the origin's clock ... */
 	long long origin_at; /* ... at this time of ours */
@@ -163,24 +168,32 @@ describe(TideFrame *frame, const TideBuf *buf, const TideFrameHeader *header)
 	frame->raw_bytes = header->raw_len;
 }
 
+/* Before something that takes a while: the server counts the time since it last heard of us. */
+static bool
+reassure(TideWalFrames *frames, size_t bytes, TideError *err)
+{
+	return bytes < LONG_BYTES ||
+		   tide_wal_status_now(frames->wal, tide_capture_position(frames->capture),
+							   frames->confirmed, err);
+}
+
 /* Into the buffer that is not out. */
 static bool
 make_frame(TideWalFrames *frames, bool empty, bool *made, TideError *err)
 {
 	Built *built = &frames->built[!frames->out];
 	TideFrameHeader header;
-	const uint8_t *body;
-	const char *wrong;
 
+	tide_wal_release(frames->wal);
+	if (!reassure(frames, tide_capture_size(frames->capture), err))
+		return false;
 	frames->wal_end = later(frames->wal_end, tide_capture_position(frames->capture));
 	if (!tide_capture_frame(frames->capture, true, empty, frames->level, origin_now(frames),
 							frames->wal_end, &built->buf, made))
 		return tide_error(err, TIDE_ERR_DATA, "", "a change is too large for a frame");
 	if (!*made)
 		return true;
-	wrong = tide_frame_open(built->buf.data, built->buf.len, &header, &body);
-	if (wrong != NULL)
-		return tide_error(err, TIDE_ERR_INTERNAL, "", "a frame of our own making: %s", wrong);
+	tide_frame_peek(built->buf.data, built->buf.len, &header);
 	describe(&built->frame, &built->buf, &header);
 	frames->offered = header.end;
 	if (header.flags & TIDE_FRAME_SYNC)
@@ -219,6 +232,10 @@ take_message(TideWalFrames *frames, const TideWalMessage *message, TideError *er
 		tide_capture_advance(frames->capture, message->wal_end);
 		return check_history(frames, err);
 	}
+	if (message->len >= HEAVY_BYTES)
+		frames->heavy_at = tide_monotonic_ms();
+	if (!reassure(frames, message->len, err))
+		return false;
 	wrong = tide_capture_message(frames->capture, message->data, message->len);
 	if (wrong == NULL)
 		return check_history(frames, err);
@@ -324,6 +341,8 @@ tide_wal_frames_next(TideWalFrames *frames, TideFrame *frame, bool *have, TideEr
 	if (!*have)
 		return true;
 	frames->ahead = false;
+	if (frames->built[frames->out].buf.cap > KEPT_MEMORY)
+		tide_buf_free(&frames->built[frames->out].buf);
 	frames->out = !frames->out;
 	*frame = frames->built[frames->out].frame;
 	return true;
@@ -333,6 +352,14 @@ bool
 tide_wal_frames_full(const TideWalFrames *frames)
 {
 	return frames->ahead || tide_capture_size(frames->capture) >= frames->max_frame;
+}
+
+bool
+tide_wal_frames_heavy(const TideWalFrames *frames)
+{
+	return frames->heavy_at != 0 && tide_monotonic_ms() - frames->heavy_at > HEAVY_MS &&
+		   !frames->ahead && tide_capture_size(frames->capture) == 0 &&
+		   !tide_capture_in_transaction(frames->capture);
 }
 
 void

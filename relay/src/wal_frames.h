@@ -82,6 +82,12 @@ extern bool tide_wal_frames_other_history(const TideWalFrames *frames);
 /* Is one ready that is as large as they get?  Then waiting for more to go with it gains nothing. */
 extern bool tide_wal_frames_full(const TideWalFrames *frames);
 
+/*
+ * Did a very large message come a while ago, and is nothing collected?  libpq and the server keep memory
+ * of that size until the connection ends: then it is time to open it anew.
+ */
+extern bool tide_wal_frames_heavy(const TideWalFrames *frames);
+
 /* Everything before this position is durable where it was wanted.  Sent at the next turn. */
 extern void tide_wal_frames_confirm(TideWalFrames *frames, uint64_t position);
 

@@ -340,6 +340,12 @@ tide_wal_read(TideWal *wal, TideWalMessage *message, TideError *err)
 	return tide_error(err, TIDE_ERR_INTERNAL, "", "the server sent a message that is not known");
 }
 
+void
+tide_wal_release(TideWal *wal)
+{
+	tide_pg_copy_release(wal->pg);
+}
+
 static bool
 send_status(TideWal *wal, uint64_t received, uint64_t confirmed, bool ask, TideError *err)
 {

@@ -82,6 +82,9 @@ typedef struct TideWalMessage
 /* Never waits.  TIDE_ERR_UNAVAILABLE when the server ended the stream. */
 extern bool tide_wal_read(TideWal *wal, TideWalMessage *message, TideError *err);
 
+/* Frees the data of the last message, before the next read does. */
+extern void tide_wal_release(TideWal *wal);
+
 /*
  * Sends a status update if one is due: the server asked, confirmed moved, or
  * a few seconds have passed.  confirmed is the promise; received is for

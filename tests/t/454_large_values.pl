@@ -1,0 +1,129 @@
+# Values of hundreds of megabytes: they arrive exactly while the origin's server is patient for five seconds only (Mesh.pm),
+# others of them are refused with a word about the row, and what is behind them flows.  Sizes in megabytes come
+# from TIDE_LARGE_MB; docs/rows.md says what 1000 took.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Utils qw(slurp_file);
+use Test::More;
+
+use PgTide::Mesh;
+use PgTide::Test qw(wait_until);
+
+my $LARGE = $ENV{TIDE_LARGE_MB} // 150;
+my $LIMIT = 60 + $LARGE / 2;    # seconds
+my $CONF = "max_wal_size = 4GB\nshared_buffers = 256MB\n";
+
+my $mesh;
+
+# An SQL expression of so many megabytes that no method makes smaller.
+sub value_of
+{
+	my ($mb) = @_;
+	return "repeat((SELECT string_agg(md5(n::text), '') FROM generate_series(1, 31250) n), $mb)";
+}
+
+sub set_up
+{
+	$mesh = PgTide::Mesh->new(conf => $CONF);
+	$mesh->sql_all(<<~'END');
+		CREATE TABLE big (id int PRIMARY KEY, v text, n int);
+		CREATE TABLE merged (id int PRIMARY KEY, v text);
+		CREATE TABLE other (id int PRIMARY KEY, j jsonb, v text);
+		ALTER TABLE big ALTER v SET STORAGE EXTERNAL;
+		ALTER TABLE merged ALTER v SET STORAGE EXTERNAL;
+		END
+	$mesh->sql('us', 'INSERT INTO big VALUES (1, ' . value_of(30) . ', 0); INSERT INTO merged VALUES (1, ' . value_of(20) . ')');
+	$mesh->sql('eu', q{INSERT INTO merged VALUES (2, 'of eu')});
+	$mesh->class('shop');
+	$mesh->add_table($_, 'shop') for qw(big merged other);
+	$mesh->link('eu', 'us');
+	$mesh->start_relays;
+	ok(defined $mesh->wait_copied('eu', 'us', $LIMIT), 'the first copy is done');
+	$mesh->same_tables('... a table with a row of 30 MB', ['big']);
+	is($mesh->sql('eu', 'SELECT string_agg(id || md5(v), chr(32) ORDER BY id) FROM merged WHERE id = 1'),
+		$mesh->sql('us', 'SELECT string_agg(id || md5(v), chr(32) ORDER BY id) FROM merged'),
+		'... one with a row of 20 MB, into a table that had others');
+	return;
+}
+
+sub arrives
+{
+	my ($name, $sql) = @_;
+	$mesh->sql('us', $sql);
+	my $took = $mesh->wait_for_catchup('us', 'eu', $LIMIT);
+	ok(defined $took, $name);
+	return $mesh->same_tables('... exactly', ['big']);
+}
+
+# How often a server of us has lost patience with a reader.
+sub ended
+{
+	my $log = slurp_file($mesh->node('us')->logfile);
+	return scalar(() = $log =~ /terminating walsender process due to replication timeout/g);
+}
+
+sub test_arriving
+{
+	arrives("a value of $LARGE MB arrives", 'INSERT INTO big VALUES (2, ' . value_of($LARGE) . ', 0)');
+	arrives('... so does the row when another column changes', 'UPDATE big SET n = 1 WHERE id = 2');
+	is(ended(), 0, '... and the server never ended the connection for silence');
+	return;
+}
+
+# Its row waits with the reason; those of others don't.
+sub test_parked
+{
+	$mesh->sql('eu', 'ALTER TABLE big ADD CONSTRAINT short CHECK (length(v) < 1000000) NOT VALID');
+	$mesh->sql('us', 'INSERT INTO big VALUES (3, ' . value_of(40) . q{, 0), (4, 'small', 0)});
+	ok(defined $mesh->wait_for_catchup('us', 'eu', $LIMIT), 'a row of 40 MB that eu refuses holds up nobody');
+	is($mesh->sql('eu', 'SELECT id FROM big WHERE id > 2'), 4, '... not even its own transaction');
+	like($mesh->sql('eu', 'SELECT table_name, code, reason FROM tide.parked_change'), qr/^big\|23514\|.*short/, '... it is parked with the reason');
+	$mesh->sql('eu', 'ALTER TABLE big DROP CONSTRAINT short; SELECT tide.pending_retry(id) FROM tide.parked_change');
+	return $mesh->same_tables('... and comes when it is tried again', ['big']);
+}
+
+# What could never be decoded is refused while it is written.
+sub test_refused
+{
+	my $error = $mesh->error_of('us', q{INSERT INTO other VALUES (1, NULL, repeat('x', 1048576000))});
+	like($error, qr/54000: a row of table "other" is too large to be replicated/, 'a row of 1000 MB is refused');
+	like($error, qr/DETAIL:  As a change it has 1048576\d{3} bytes; at most 1048576000 can travel/, '... with its size');
+	like($error, qr/HINT:  Split its values/, '... and what to do');
+	# 130 kB here, 1.09 GB as text, which is how jsonb travels.
+	$error = $mesh->error_of('us', q{INSERT INTO other VALUES (1, ('[' || rtrim(repeat('1e131071,', 8300), ',') || ']')::jsonb)});
+	like($error, qr/54000: a row of table "other" is too large/, 'so is a small one that grows on its way');
+	$mesh->sql('us', q{INSERT INTO other VALUES (2, '{"a": 1e1000}', 'behind')});
+	ok(defined $mesh->wait_for_catchup('us', 'eu', $LIMIT), '... and what is written next arrives');
+	return $mesh->same_tables('... exactly', ['other']);
+}
+
+# Killed before what it took was confirmed, it looks for that at the origin when it begins; what has been
+# confirmed when it opens the stream once more must not be looked for again.
+sub test_memory
+{
+	my $relay = $mesh->relay('eu');
+	$mesh->sql('us', q{INSERT INTO other VALUES (3, NULL, 'before the kill')});
+	$mesh->wait_value('eu', 'SELECT count(*) FROM other WHERE id = 3', 1, 30);
+	$relay->kill9;
+	$relay->start;
+	arrives('after a kill a value of 70 MB arrives', 'INSERT INTO big VALUES (5, ' . value_of(70) . ', 0)');
+	my ($now, $most) = $relay->memory_kib;
+	cmp_ok($most, '>', 140 * 1024, sprintf '... for which the relay took %d MiB', $most / 1024);
+	my $took = wait_until(sub { ($relay->memory_kib)[0] < 60 * 1024 }, 100, 'the memory to be given back');
+	ok(defined $took, '... and gives them back a minute later');
+	arrives('... after which rows arrive', q{INSERT INTO big VALUES (6, 'behind', 0)});
+	unlike($relay->log_text, qr/level=(?:warn|error)/, '... and nothing went wrong');
+	return;
+}
+
+set_up();
+test_arriving();
+test_parked();
+test_refused();
+test_memory();
+$mesh->nothing_special('no resync');
+$mesh->stop;
+
+done_testing();

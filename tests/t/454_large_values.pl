@@ -53,7 +53,7 @@ sub arrives
 	my ($name, $sql) = @_;
 	$mesh->sql('us', $sql);
 	my $took = $mesh->wait_for_catchup('us', 'eu', $LIMIT);
-	ok(defined $took, $name);
+	ok(defined $took, sprintf '%s (%.1f s, relay at most %d MiB)', $name, $took // -1, ($mesh->relay('eu')->memory_kib)[1] / 1024);
 	return $mesh->same_tables('... exactly', ['big']);
 }
 

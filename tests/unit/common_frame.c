@@ -244,6 +244,30 @@ make_frame(TideBuf *out, int level)
 	assert_true(tide_frame_build(&sample, records, sizeof(records), level, out));
 }
 
+/* What is built says the same of itself unchecked. */
+static void
+peeked(void **state)
+{
+	TideBuf out;
+
+	(void) state;
+	tide_buf_init(&out);
+	for (int level = 0; level <= 3; level += 3)
+	{
+		TideFrameHeader opened;
+		TideFrameHeader header;
+		const uint8_t *body;
+
+		memset(&opened, 0, sizeof(opened));
+		memset(&header, 0, sizeof(header));
+		make_frame(&out, level);
+		assert_null(tide_frame_open(out.data, out.len, &opened, &body));
+		tide_frame_peek(out.data, out.len, &header);
+		assert_memory_equal(&header, &opened, sizeof(header));
+	}
+	tide_buf_free(&out);
+}
+
 static void
 truncation(void **state)
 {
@@ -641,7 +665,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(checksum),			cmocka_unit_test(layout),
 		cmocka_unit_test(round_trips),		cmocka_unit_test(levels),
-		cmocka_unit_test(refuses_to_build), cmocka_unit_test(truncation),
+		cmocka_unit_test(refuses_to_build), cmocka_unit_test(peeked),
+		cmocka_unit_test(truncation),
 		cmocka_unit_test(bit_flips),		cmocka_unit_test(lies),
 		cmocka_unit_test(bad_bodies),		cmocka_unit_test(integers_and_strings),
 		cmocka_unit_test(tuples),			cmocka_unit_test(relations),

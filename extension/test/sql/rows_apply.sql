@@ -14,6 +14,15 @@ CREATE EXTENSION pg_tide;
 \i :lib
 
 SELECT f.try($$SELECT tide.apply('link:us', 1, '\x', false)$$);
+-- A frame in parts: what does not follow is refused, and an abort throws it all away
+SELECT f.try($$SELECT tide.relay_part(0, 0, '\x')$$), f.try($$SELECT tide.relay_part(1 << 31, 0, '\x01')$$);
+SELECT f.try($$SELECT tide.relay_part(3, 1, '\x01')$$);
+SELECT tide.relay_part(3, 0, '\x0102') IS NOT NULL AS taken;
+SELECT f.try($$SELECT tide.relay_part(3, 2, '\x0304')$$), f.try($$SELECT tide.relay_part(4, 2, '\x03')$$), f.try($$SELECT tide.relay_part(3, 1, '\x03')$$);
+\set VERBOSITY sqlstate
+BEGIN; SELECT tide.relay_part(3, 0, '\x0102') IS NOT NULL AS taken; ROLLBACK;
+SELECT tide.relay_part(3, 2, '\x03');
+\set VERBOSITY default
 SELECT f.link();
 CREATE TABLE t (id int PRIMARY KEY, a text, b int);
 SELECT tide.table_add('t', 'shop');

@@ -663,13 +663,19 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(checksum),			cmocka_unit_test(layout),
-		cmocka_unit_test(round_trips),		cmocka_unit_test(levels),
-		cmocka_unit_test(refuses_to_build), cmocka_unit_test(peeked),
+		cmocka_unit_test(checksum),
+		cmocka_unit_test(layout),
+		cmocka_unit_test(round_trips),
+		cmocka_unit_test(levels),
+		cmocka_unit_test(refuses_to_build),
+		cmocka_unit_test(peeked),
 		cmocka_unit_test(truncation),
-		cmocka_unit_test(bit_flips),		cmocka_unit_test(lies),
-		cmocka_unit_test(bad_bodies),		cmocka_unit_test(integers_and_strings),
-		cmocka_unit_test(tuples),			cmocka_unit_test(relations),
+		cmocka_unit_test(bit_flips),
+		cmocka_unit_test(lies),
+		cmocka_unit_test(bad_bodies),
+		cmocka_unit_test(integers_and_strings),
+		cmocka_unit_test(tuples),
+		cmocka_unit_test(relations),
 		cmocka_unit_test(nonsense),
 	};
 

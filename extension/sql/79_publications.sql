@@ -21,11 +21,16 @@ AS $$
 $$;
 
 /* Is this the doing of one of our own functions?  A dump that is restored brings what they made. */
-CREATE FUNCTION tide._publications_ours(stack text) RETURNS boolean
-LANGUAGE sql STABLE
+CREATE FUNCTION tide._publications_ours() RETURNS boolean
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT stack ~ 'tide\._(publication_|residency_)' OR tide._restoring()
+DECLARE
+	stack text;
+BEGIN
+	GET DIAGNOSTICS stack = PG_CONTEXT;
+	RETURN to_regclass('tide.residency_destination') IS NULL OR stack ~ 'tide\._(publication_|residency_)' OR tide._restoring();
+END;
 $$;
 
 CREATE FUNCTION tide._publications_refuse(publication text) RETURNS void
@@ -47,11 +52,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	stack text;
 	found text;
 BEGIN
-	GET DIAGNOSTICS stack = PG_CONTEXT;
-	IF to_regclass('tide.residency_destination') IS NULL OR tide._publications_ours(stack) THEN
+	IF tide._publications_ours() THEN
 		RETURN;
 	END IF;
 	SELECT p.pubname INTO found
@@ -79,11 +82,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	stack text;
 	found text;
 BEGIN
-	GET DIAGNOSTICS stack = PG_CONTEXT;
-	IF to_regclass('tide.residency_destination') IS NULL OR tide._publications_ours(stack) THEN
+	IF tide._publications_ours() THEN
 		RETURN;
 	END IF;
 	SELECT o INTO found

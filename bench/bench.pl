@@ -16,6 +16,7 @@ use Bench::Pipeline;
 use Bench::Publish;
 use Bench::Rows;
 use Bench::RowsCopy;
+use Bench::RowsFar;
 use Bench::RowsLag;
 use Bench::RowsPair;
 use Bench::RowsPriority;
@@ -41,7 +42,7 @@ my @ROW_PARTS = (
 	'rows-wire' => \&Bench::RowsWire::measure, stamp => \&Bench::Stamp::measure,
 	scope => \&Bench::Scope::measure, filter => \&Bench::Scope::measure_filters, priority => \&Bench::RowsPriority::measure);
 # With servers of their own.
-my @OWN_PARTS = (sync => \&Bench::Sync::measure);
+my @OWN_PARTS = (sync => \&Bench::Sync::measure, 'rows-far' => \&Bench::RowsFar::measure);
 my @PARTS = grep { !ref } @EVENT_PARTS, @ROW_PARTS, @OWN_PARTS;
 
 my ($quick, $only, $again, $write_docs);

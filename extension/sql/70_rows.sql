@@ -51,6 +51,15 @@ CREATE TABLE tide.replicated_table
 );
 
 /*
+ * Whoever changes what is set up (classes, tables, links and their lanes) does so alone, and takes this lock before any
+ * row: a change of a class goes through all links, and a relay that ends one through all others.
+ */
+CREATE FUNCTION tide._set_up_lock() RETURNS void
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp
+AS $$ LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE $$;
+
+/*
  * Taking rows from a region: one row, or two where some classes have a low priority and so a
  * stream of their own (lane 'low', see 76_lane.sql).  Each has a pipeline of direction
  * 'link' (name 'link:' and the region) that carries lease, epoch, state and errors.

@@ -674,7 +674,7 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM tide._check_name('region', region);
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	PERFORM pg_advisory_xact_lock(1953064039, 1);
 	PERFORM tide._publication_make(names[1], 'insert, update, delete, truncate'), tide._publication_make(names[2], 'insert');
 	INSERT INTO tide.residency_destination AS d (region) VALUES (_residency_add_destination.region) ON CONFLICT DO NOTHING;
@@ -715,7 +715,7 @@ DECLARE
 	present tide.replicated_table;
 	class tide.class;
 BEGIN
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	SELECT t.* INTO present FROM tide.replicated_table t WHERE t.relid = tbl;
 	SELECT k.* INTO class FROM tide.class k WHERE k.name = present.class;
 	IF coalesce(class.residency ->> 'personal', 'false') <> 'true' THEN

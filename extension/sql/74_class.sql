@@ -188,7 +188,7 @@ DECLARE
 BEGIN
 	PERFORM tide._check_name('class', name);
 	made := tide._class_read(name, options);
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	SELECT c.created_at INTO made.created_at FROM tide.class c WHERE c.name = made.name;
 	made.created_at := coalesce(made.created_at, clock_timestamp());
 	/* No list of columns to forget one in; said again without a change, the row stays. */
@@ -291,7 +291,7 @@ BEGIN
 	wanted := (SELECT coalesce(jsonb_object_agg(o.key, o.value), '{}') FROM jsonb_each(old.options || options) o
 			   WHERE o.value <> 'null');
 	new := tide._class_read(old.name, wanted);
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	RETURN QUERY SELECT d.object, d.change FROM tide._class_differences(old, new) d ORDER BY d.object, d.change;
 	BEGIN
 		PERFORM tide.class_create(old.name, wanted);
@@ -312,7 +312,7 @@ DECLARE
 	known tide.class := tide._class(name);
 	tables text;
 BEGIN
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	SELECT string_agg(t.relid::text, ', ' ORDER BY t.relid::text) INTO tables
 		FROM tide.replicated_table t WHERE t.class = known.name;
 	IF tables IS NOT NULL THEN

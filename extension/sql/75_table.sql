@@ -463,7 +463,7 @@ DECLARE
 	present tide.replicated_table;
 BEGIN
 	PERFORM tide._table_check(tbl, caller);
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	known := tide._class(class);
 	PERFORM tide._table_check_options(tbl, options);
 	insert_only := coalesce((options ->> 'insert_only')::boolean, false);
@@ -498,7 +498,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM tide._table_check(tbl, caller);
-	LOCK TABLE tide.replicated_table IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM tide._set_up_lock();
 	DELETE FROM tide.replicated_table t WHERE t.relid = tbl;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'table % is not replicated', tbl

@@ -112,6 +112,7 @@ BEGIN
 			USING ERRCODE = 'feature_not_supported', HINT = '"transport" is one of: direct, nats.';
 	END IF;
 	PERFORM tide._check_config('link', options);
+	PERFORM tide._set_up_lock();
 	transport := coalesce(options ->> 'transport', 'direct');
 	INSERT INTO tide.link (region, transport, slot, by_superuser)
 		VALUES (known.name, transport, tide._link_slot(here, known.name), superuser)
@@ -238,6 +239,7 @@ AS $$
 DECLARE
 	link tide.link := tide._link(region);
 BEGIN
+	PERFORM tide._set_up_lock();
 	IF force THEN
 		PERFORM tide._link_forget(l) FROM tide.link l WHERE l.region = link.region;
 		RETURN;
@@ -486,7 +488,7 @@ AS $$
 DECLARE
 	link tide.link := tide._link_of(pipeline, epoch);
 BEGIN
-	PERFORM tide._link_origins_lock();
+	PERFORM tide._set_up_lock(), tide._link_origins_lock();
 	SELECT l.* INTO link FROM tide.link l WHERE l.id = link.id FOR UPDATE;
 	IF NOT link.removing THEN
 		RAISE EXCEPTION 'the link from region "%" is wanted again', link.region

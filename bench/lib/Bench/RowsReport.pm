@@ -6,7 +6,7 @@ use strict;
 use warnings;
 
 # What is aimed at: at least this for a link's share of native's speed (direct), and so on.
-my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, sync => 1, flooded => 2, fewer => 4, relay_kib => 32 * 1024);
+my %AIM = (one_row => 1.4, bulk => 1.2, tpcb => 1.0, copy => 0.9, cost => 0.03, sync => 1, flooded => 2, fewer => 4, far => 0.9, relay_kib => 32 * 1024);
 my %WHAT = (one_row => 'one-row transactions', bulk => '1000-row transactions', tpcb => "pgbench's TPC-B transactions");
 
 # [what, figure, aim, met]; without the last two where nothing is aimed at.
@@ -114,6 +114,15 @@ sub priority_rows
 	return @rows;
 }
 
+sub far_rows
+{
+	my ($r) = @_;
+	my $case = "$r->{round_trip_ms} ms there and back, $r->{jitter_ms} ms of jitter, $r->{loss} % loss";
+	return ([ "$r->{rows} rows over a bad link ($case), their stream alone", sprintf '%.0f rows/s', $r->{per_second}{stream} ],
+		[ '  native', sprintf '%.0f rows/s; %.2f times that', $r->{per_second}{native}, $r->{share}{native} ],
+		aimed('  pg_tide, direct', sprintf('%.0f rows/s; %.2f times that', $r->{per_second}{tide}, $r->{share}{tide}), ">= $AIM{far}", $r->{share}{tide} >= $AIM{far}));
+}
+
 sub rows
 {
 	my ($results) = @_;
@@ -126,6 +135,7 @@ sub rows
 	push @rows, map { scope_rows($_) } @{ $results->{scope} // [] };
 	push @rows, filter_rows($results->{filter}) if $results->{filter};
 	push @rows, map { sync_rows($_) } @{ $results->{sync} // [] };
+	push @rows, far_rows($results->{'rows-far'}) if $results->{'rows-far'};
 	push @rows, priority_rows($results->{priority}) if $results->{priority};
 	return @rows;
 }
@@ -145,6 +155,7 @@ sub notes
 		  stream; over NATS frames are compressed (zstd) before they cross.
 		- *Commit that waits*: pgbench inserts single rows; the round trip is made by tests/tools/wan.c. Native logical is a subscription with
 		  synchronous_commit = on, physical a standby, both in synchronous_standby_names alone while they are measured.
+		- *Rows over a bad link*: made by tests/tools/wan.c. One transaction; pg_recvlogical takes the stream alone, and stores nothing. From the commit until the last row is there; all are connected before. Losses are random, so single rounds differ much.
 		- *Lag of an important class*: as *row seen*. The flood is a backlog of 1000-row transactions that the other region begins to apply when the measurement begins, and
 		  has not finished when it ends. Ratios are medians of ratios within a round.
 		- *Stamps*: rounds of 2 s in turn; cost is the median of the differences within a round.

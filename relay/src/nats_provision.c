@@ -397,7 +397,9 @@ static int
 complete(const TideProvision *want, const char *domain, const char *filter, json_t *config,
 		 TideBuf *missing)
 {
-	int changes = remove_placeholders(config);
+	/* Whoever only reads leaves them to those who are just making the stream, perhaps. */
+	bool reads_only = want->captures[0] == '\0' && domain == NULL;
+	int changes = reads_only ? 0 : remove_placeholders(config);
 	char api[300];
 
 	if (changes > 0)

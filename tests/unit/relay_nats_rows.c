@@ -610,6 +610,47 @@ the_missing_is_asked_for(void **state)
 	origin_close(&origin);
 }
 
+/* Whoever makes a stream does so in two steps; who only reads may look between them, and may not be allowed to help. */
+static void
+readers_change_no_stream(void **state)
+{
+	TestServer server;
+	TideRowsStream stream;
+	TideStreamState found;
+	TideNats *nats;
+	TideJs *js;
+	json_t *bare = json_pack("{s:s, s:s, s:[s], s:s}", "name", "TIDE_ROWS_" ORIGIN, "description",
+							 TIDE_NATS_MADE_BY, "subjects", "tide-placeholder.rows", "storage",
+							 "file");
+	json_t *options;
+
+	(void) state;
+	test_server_new(&server, "readers", "");
+	options = json_pack("{s:o}", "url", json_sprintf("nats://127.0.0.1:%d", server.port));
+	ASSERT_OK(tide_nats_open(options, "test", NULL, &nats, &err));
+	ASSERT_OK(tide_js_open(nats, NULL, &js, &err));
+	ASSERT_OK(tide_js_requestf(js, bare, NULL, &err, "STREAM.CREATE.TIDE_ROWS_%s", ORIGIN));
+
+	tide_rows_stream(options, ORIGIN, NULL, false, &stream);
+	ASSERT_OK(tide_provision_stream(js, &stream.want, &found, &err));
+	assert_true(found.exists && tide_stream_captures(&found, "tide-placeholder.rows"));
+	assert_false(tide_stream_captures(&found, stream.subject));
+	tide_stream_clear(&found);
+
+	/* Whoever publishes finishes it. */
+	tide_rows_stream(options, ORIGIN, NULL, true, &stream);
+	ASSERT_OK(tide_provision_stream(js, &stream.want, &found, &err));
+	assert_false(tide_stream_captures(&found, "tide-placeholder.rows"));
+	assert_true(tide_stream_captures(&found, stream.subject));
+	tide_stream_clear(&found);
+
+	tide_js_close(js);
+	tide_nats_close(nats);
+	json_decref(options);
+	json_decref(bare);
+	test_server_free(&server);
+}
+
 /* Two regions joined by a leaf node: the stream here sources the origin's. */
 static void
 frames_cross_domains(void **state)
@@ -678,6 +719,7 @@ main(void)
 		cmocka_unit_test(frames_may_be_larger_than_messages),
 		cmocka_unit_test(the_place_is_found),
 		cmocka_unit_test(the_missing_is_asked_for),
+		cmocka_unit_test(readers_change_no_stream),
 		cmocka_unit_test(frames_cross_domains),
 	};
 	int failed;

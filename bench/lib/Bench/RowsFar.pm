@@ -1,5 +1,5 @@
 # Bench::RowsFar
-#		How much of a bad link's throughput replication gets: 200 ms there and back, 50 ms of jitter, 1 % loss.
+#		How much of a bad link's throughput replication gets: 200 ms there and back, 50 ms of jitter, 1 % loss, 16 Mbit/s.
 #
 # What such a link gives one TCP connection is what pg_recvlogical gets, which reads the server's stream and does nothing with
 # it.  Native and pg_tide read the same stream of a table of the same shape, and store the rows.  All three are connected
@@ -20,6 +20,7 @@ use PgTide::Test qw(wait_until);
 my $ONE_WAY_MS = 100;
 my $JITTER_MS = 25;    # one way
 my $LOSS = 1;          # percent
+my $RATE = 16;         # Mbit/s: less than any of them could store
 my $LIMIT = 300;       # seconds
 
 my $CONF = <<'END';
@@ -42,6 +43,8 @@ sub set_up
 	{
 		one($mesh->node($side), 'CREATE DATABASE native');
 		one($mesh->node($side), "CREATE TABLE far_$_ (id bigint PRIMARY KEY, body text NOT NULL, at timestamptz NOT NULL)", $DB{$_}) for @WAYS;
+		# As many bytes as a stamp, so that a row is as long on its way as pg_tide's.
+		one($mesh->node($side), "ALTER TABLE far_$_ ADD stamp bytea NOT NULL DEFAULT '\\x000102030405060708090a0b'", $DB{$_}) for qw(stream native);
 	}
 	$mesh->class('shop');
 	$mesh->add_table('far_tide', 'shop');
@@ -102,14 +105,16 @@ sub measure
 {
 	my ($quick) = @_;
 	die PgTide::Wan->why_no_delay if PgTide::Wan->why_no_delay;
-	my $rows = $quick ? 1_000 : 15_000;
+	my $rows = $quick ? 1_000 : 100_000;
 	my $mesh = PgTide::Mesh->new(wan => 1, conf => $CONF);
 	my $file = "$ENV{TIDE_DATA}/far.stream";
 	my $stream = start_stream($mesh, set_up($mesh), $file);
 	my %seconds;
 	$mesh->wan->delay($ONE_WAY_MS, $JITTER_MS);
 	$mesh->wan->loss($LOSS);
-	for my $round (1 .. ($quick ? 1 : 7))
+	$mesh->wan->rate($RATE);
+	# In the first round TCP finds out how much the link can take: it does not count.
+	for my $round (0 .. ($quick ? 1 : 5))
 	{
 		for my $way (@WAYS)
 		{
@@ -119,6 +124,8 @@ sub measure
 	}
 	$mesh->wan->delay(0);
 	$mesh->wan->loss(0);
+	$mesh->wan->rate(0);
+	shift @$_ for values %seconds;
 	my $restarts = () = $mesh->relay('eu')->log_text =~ /trying again/g;
 	die "the link was interrupted $restarts times\n" if $restarts;
 	$stream->stop;
@@ -126,7 +133,7 @@ sub measure
 	$mesh->stop;
 	$mesh->node($_)->stop for $mesh->sides;
 	return {
-		rows => $rows, round_trip_ms => 2 * $ONE_WAY_MS, loss => $LOSS, jitter_ms => 2 * $JITTER_MS, seconds => \%seconds,
+		rows => $rows, round_trip_ms => 2 * $ONE_WAY_MS, loss => $LOSS, rate => $RATE, jitter_ms => 2 * $JITTER_MS, seconds => \%seconds,
 		per_second => { map { $_ => $rows / median(@{ $seconds{$_} }) } @WAYS },
 		share => { map { my $way = $_; $way => median(@{ $seconds{stream} }) / median(@{ $seconds{$way} }) } qw(native tide) } };
 }

@@ -117,7 +117,7 @@ sub priority_rows
 sub far_rows
 {
 	my ($r) = @_;
-	my $case = "$r->{round_trip_ms} ms there and back, $r->{jitter_ms} ms of jitter, $r->{loss} % loss";
+	my $case = "$r->{round_trip_ms} ms there and back, $r->{jitter_ms} ms of jitter, $r->{loss} % loss, $r->{rate} Mbit/s";
 	return ([ "$r->{rows} rows over a bad link ($case), their stream alone", sprintf '%.0f rows/s', $r->{per_second}{stream} ],
 		[ '  native', sprintf '%.0f rows/s; %.2f times that', $r->{per_second}{native}, $r->{share}{native} ],
 		aimed('  pg_tide, direct', sprintf('%.0f rows/s; %.2f times that', $r->{per_second}{tide}, $r->{share}{tide}), ">= $AIM{far}", $r->{share}{tide} >= $AIM{far}));

@@ -11,7 +11,7 @@ use warnings;
 
 use Time::HiRes qw(time);
 
-use Bench::Util qw(one median say_progress);
+use Bench::Util qw($MESH_CONF one median say_progress);
 use PgTide::Mesh;
 use PgTide::Process;
 use PgTide::Wan;
@@ -22,16 +22,6 @@ my $JITTER_MS = 25;    # one way
 my $LOSS = 1;          # percent
 my $RATE = 16;         # Mbit/s: less than any of them could store
 my $LIMIT = 300;       # seconds
-
-my $CONF = <<'END';
-shared_buffers = 256MB
-max_wal_size = 4GB
-checkpoint_timeout = 1h
-log_statement = none
-log_replication_commands = off
-log_min_messages = warning
-wal_sender_timeout = 60s
-END
 
 my @WAYS = qw(stream native tide);
 my %DB = (stream => 'native', native => 'native', tide => 'postgres');
@@ -106,7 +96,7 @@ sub measure
 	my ($quick) = @_;
 	die PgTide::Wan->why_no_delay if PgTide::Wan->why_no_delay;
 	my $rows = $quick ? 1_000 : 100_000;
-	my $mesh = PgTide::Mesh->new(wan => 1, conf => $CONF);
+	my $mesh = PgTide::Mesh->new(wan => 1, conf => $MESH_CONF);
 	my $file = "$ENV{TIDE_DATA}/far.stream";
 	my $stream = start_stream($mesh, set_up($mesh), $file);
 	my %seconds;

@@ -23,7 +23,7 @@ use Exporter 'import';
 use PgTide::Region;
 use PgTide::Relay;
 
-our @EXPORT_OK = qw(region one rows median interleave payload fill_outbox relay_of say_progress);
+our @EXPORT_OK = qw($MESH_CONF region one rows median interleave payload fill_outbox relay_of say_progress);
 
 # Like a server somebody set up for work, on the machine that happens to be there.
 my $CONF = <<'END';
@@ -35,6 +35,17 @@ log_statement = none
 log_replication_commands = off
 log_min_messages = warning
 track_commit_timestamp = on
+END
+
+# For the servers of a PgTide::Mesh, which are set up for tests.
+our $MESH_CONF = <<'END';
+shared_buffers = 256MB
+max_wal_size = 4GB
+checkpoint_timeout = 1h
+log_statement = none
+log_replication_commands = off
+log_min_messages = warning
+wal_sender_timeout = 60s
 END
 
 # more: further settings.

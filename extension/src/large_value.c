@@ -5,11 +5,9 @@
  * Owns: tide.relay_part, what has come so far.  Does not own: what the value means
  * (apply.c, copy_in.c).
  *
- * One statement that carries the whole would need it three times over in the relay, and libpq
- * moves what is left of it each time the socket is full, which takes the square of its size.
- * So the parts are put together here, and whoever is then called with an empty value takes
- * it.  It is of the session: parts may be statements of their own, without a transaction around
- * them.  An abort throws it away.
+ * Why in parts: relay/src/parts.h.  They are put together here, and whoever is then called with
+ * an empty value takes the whole.  It is of the session: parts may be statements of their own,
+ * without a transaction around them.  An abort throws it away.
  */
 #include "postgres.h"
 

@@ -3,8 +3,8 @@
  *		Handing a value to our database that is too large for one statement.
  *
  * libpq keeps a second copy of whatever it sends, and moves what is left of it each time the
- * socket is full: for a value of 1 GB that is hours of copying.  tide.relay_part takes it in
- * parts, and the statement that wants it is then sent with an empty value.
+ * socket is full, which takes the square of its size.  tide.relay_part takes it in parts
+ * (extension/src/large_value.c), and the statement that wants it is then sent with an empty value.
  */
 #ifndef TIDE_PARTS_H
 #define TIDE_PARTS_H

@@ -1,6 +1,6 @@
 # Values of hundreds of megabytes: they arrive exactly while the origin's server is patient for five seconds only (Mesh.pm),
 # others of them are refused with a word about the row, and what is behind them flows.  Sizes in megabytes come
-# from TIDE_LARGE_MB; docs/rows.md says what 1000 took.
+# from TIDE_LARGE_MB.
 
 use strict;
 use warnings;

@@ -154,7 +154,8 @@ note_failure(Worker *worker, const TideTable *table, const TideError *err)
 		copy->refusal = *err;
 		tide_error(&copy->refusal, err->class, err->code, "table %s.%s can't be copied: %s",
 				   table->schema, table->name, err->message);
-		if (strcmp(err->code, "54000") == 0)
+		/* The server has a better word for other limits, of an index say. */
+		if (strcmp(err->code, "54000") == 0 && err->hint[0] == '\0')
 			tide_error_hint(&copy->refusal,
 							"a row of it is too large for one message; split it, or "
 							"remove the table: tide.table_remove()");

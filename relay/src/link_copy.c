@@ -154,13 +154,7 @@ note_failure(Worker *worker, const TideTable *table, const TideError *err)
 		copy->refusal = *err;
 		tide_error(&copy->refusal, err->class, err->code, "table %s.%s can't be copied: %s",
 				   table->schema, table->name, err->message);
-		/* The server has a better word for other limits, of an index say. */
-		if (strcmp(err->code, "54000") == 0 && err->hint[0] == '\0')
-			tide_error_hint(&copy->refusal,
-							"a row of it is too large for one message; split it, or "
-							"remove the table: tide.table_remove()");
-		else
-			tide_error_hint(&copy->refusal, "%s", err->hint);
+		tide_error_hint(&copy->refusal, "%s", err->hint);
 		tide_log_error(TIDE_LOG_ERROR, &copy->refusal, "the table is left out for now");
 	}
 	else if (copy->error.class == TIDE_ERR_NONE)

@@ -129,6 +129,17 @@ strip_binary(Flow *flow, const char **data, size_t *len, TideError *err)
 	return true;
 }
 
+/* The server that can't put a row into one message speaks of memory.  (Here the same code is of other limits.) */
+static bool
+explain_row(TideError *err)
+{
+	if (strcmp(err->code, "54000") == 0)
+		tide_error_hint(err,
+						"a row of it is too large for one message; split it, or remove the table: "
+						"tide.table_remove()");
+	return false;
+}
+
 /* Fills a piece; *end: the table's rows are at their end. */
 static bool
 fill_piece(Flow *flow, bool *end, TideError *err)
@@ -145,7 +156,7 @@ fill_piece(Flow *flow, bool *end, TideError *err)
 		size_t len;
 
 		if (!tide_pg_copy_next(there, &step, &data, &len, err))
-			return tide_link_at_origin(flow->copier->link, err);
+			return explain_row(err) || tide_link_at_origin(flow->copier->link, err);
 		if (step == TIDE_COPY_WAIT && !tide_pg_copy_wait(there, err))
 			return false;
 		*end = step == TIDE_COPY_END;

@@ -109,6 +109,22 @@ sub test_refused
 	return;
 }
 
+# The row is short enough to travel; it is said what is wrong with it here, and nothing else.
+sub test_refused_by_index
+{
+	$mesh->sql_all('CREATE TABLE indexed (id int PRIMARY KEY, v text)');
+	$mesh->sql('eu', 'CREATE INDEX too_long ON indexed (v)');
+	$mesh->sql('us', q{INSERT INTO indexed SELECT 1, string_agg(md5(n::text), '') FROM generate_series(1, 500) n});
+	$mesh->add_table('indexed', 'shop');
+	ok(defined $mesh->wait_value('eu', q{SELECT coalesce(last_error, '') FROM tide.links WHERE region = 'us-east'}, qr/indexed.*index row requires/),
+		'a value too long for an index here: the link says so');
+	unlike($mesh->relay('eu')->log_text, qr/too large for one message/, '... and speaks of no other limit');
+	$mesh->sql('eu', 'DROP INDEX too_long');
+	ok(defined $mesh->wait_value('eu', 'SELECT count(*) FROM indexed', 1, 40), '... put right: copied by itself');
+	$mesh->same_tables('... and equal', ['indexed']);
+	return;
+}
+
 # A transaction that is open at the origin: a snapshot has to wait for it, the stream has not.
 sub test_open_transaction
 {
@@ -161,6 +177,7 @@ set_up();
 test_empty();
 test_merge();
 test_refused();
+test_refused_by_index();
 test_open_transaction();
 test_stop();
 is_deeply($mesh->stop, { us => 0, eu => 0 }, 'both relays end with status 0');

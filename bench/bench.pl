@@ -54,6 +54,11 @@ for my $part (keys %wanted)
 	die "no part $part; there are: @PARTS\n" unless grep { $_ eq $part } @PARTS;
 }
 
+for my $own (grep { !ref && $wanted{$_} } @OWN_PARTS)
+{
+	die "$own has servers of its own, and must be measured alone: --only $own\n" if keys %wanted > 1 && !$again;
+}
+
 sub first_line
 {
 	my ($command) = @_;

@@ -66,6 +66,8 @@ typedef struct Slot
 	bool draining;
 	int start_pause_ms;	   /* after a start that failed; 0: none did */
 	long long start_after; /* not before that */
+	TideMetrics
+		metrics; /* of all its pipelines here: counters never go back while the relay lives */
 	struct Slot *next;
 } Slot;
 
@@ -107,6 +109,16 @@ tide_coordinator_new(const TideCoordinatorOptions *opts, TideError *err)
 	tide_error(err, TIDE_ERR_UNAVAILABLE, "EMFILE",
 			   "no file descriptor is left for the coordinator");
 	return NULL;
+}
+
+/* Waits for its end if it runs; the caller holds the lock. */
+static void
+forget_pipeline(Slot *slot)
+{
+	tide_pipeline_free(slot->pipeline);
+	slot->pipeline = NULL;
+	slot->epoch = 0;
+	tide_gauges_reset(&slot->metrics);
 }
 
 static void
@@ -212,13 +224,8 @@ drop_pipelines(TideCoordinator *coord)
 {
 	stop_slots(coord, true);
 	pthread_mutex_lock(&coord->lock);
-	while (coord->slots != NULL)
-	{
-		Slot *slot = coord->slots;
-
-		coord->slots = slot->next;
-		free_slot(slot);
-	}
+	for (Slot *slot = coord->slots; slot != NULL; slot = slot->next)
+		forget_pipeline(slot);
 	pthread_mutex_unlock(&coord->lock);
 }
 
@@ -240,7 +247,8 @@ find_slot(TideCoordinator *coord, const Row *row)
 {
 	Slot *slot = coord->slots;
 
-	while (slot != NULL && slot->id != row->id)
+	/* After a failover or a restore the same number may be another pipeline. */
+	while (slot != NULL && (slot->id != row->id || strcmp(slot->name, row->name) != 0))
 		slot = slot->next;
 	if (slot == NULL)
 	{
@@ -295,8 +303,8 @@ evict(TideCoordinator *coord, const Row *row, TideError *err)
 static bool
 start_pipeline(TideCoordinator *coord, Slot *slot, const Row *row, TideError *err)
 {
-	TidePipelineSpec spec = {row->name,	  row->direction, row->target,
-							 row->config, row->version,	  slot->epoch};
+	TidePipelineSpec spec = {row->name,	   row->direction, row->target,	  row->config,
+							 row->version, slot->epoch,	   &slot->metrics};
 	TidePipeline *pipeline = tide_pipeline_start(&spec, &coord->env, err);
 
 	if (pipeline == NULL)
@@ -402,6 +410,7 @@ reap(TideCoordinator *coord, Slot *slot, TideError *err)
 	slot->pipeline = NULL;
 	pthread_mutex_unlock(&coord->lock);
 	tide_pipeline_free(pipeline);
+	tide_gauges_reset(&slot->metrics);
 	return release(coord, slot, err);
 }
 
@@ -656,7 +665,6 @@ slot_state(const Slot *slot)
 void
 tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 {
-	static const TideMetrics none;
 	TideMetricsEntry *entries;
 	size_t n = 0;
 
@@ -673,7 +681,7 @@ tide_coordinator_metrics(TideCoordinator *coord, FILE *out)
 		entry->direction = slot->direction;
 		entry->owned = slot->pipeline != NULL;
 		entry->state = slot_state(slot);
-		entry->metrics = entry->owned ? tide_pipeline_metrics(slot->pipeline) : &none;
+		entry->metrics = &slot->metrics;
 	}
 	tide_metrics_write(out, entries, n, coord->region ? coord->region : "", TIDE_VERSION);
 	pthread_mutex_unlock(&coord->lock);

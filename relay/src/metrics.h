@@ -92,6 +92,14 @@ tide_gauge(TideMetrics *m, TideGauge g, int64_t value)
 	atomic_store_explicit(&m->gauges[g], value, memory_order_relaxed);
 }
 
+/* What was true of a pipeline that no longer runs is not true of the next. */
+static inline void
+tide_gauges_reset(TideMetrics *m)
+{
+	for (int g = 0; g < TIDE_N_GAUGES; g++)
+		tide_gauge(m, (TideGauge) g, 0);
+}
+
 extern void tide_histogram_add(TideHistogram *h, int64_t us);
 
 /* What the exposition needs to know of one pipeline; strings borrowed for the call. */

@@ -38,6 +38,7 @@ typedef struct TidePipelineSpec
 	json_t *config;		   /* borrowed; a reference is taken */
 	int64_t version;	   /* of the configuration */
 	int64_t epoch;		   /* of our ownership */
+	TideMetrics *metrics;  /* borrowed; counted on from what is there.  Gauges begin anew. */
 } TidePipelineSpec;
 
 /* What it runs in.  Borrowed; outlives the pipeline. */
@@ -66,7 +67,6 @@ extern void tide_pipeline_free(TidePipeline *pipeline);
 
 extern TidePipelineState tide_pipeline_state(const TidePipeline *pipeline);
 extern bool tide_pipeline_was_open(const TidePipeline *pipeline);
-extern const TideMetrics *tide_pipeline_metrics(const TidePipeline *pipeline);
 /* For its metrics: how old the oldest event is that it has not delivered.  From any thread. */
 extern void tide_pipeline_set_lag(TidePipeline *pipeline, int64_t lag_us);
 extern const TidePipelineSpec *tide_pipeline_spec(const TidePipeline *pipeline);

@@ -17,9 +17,9 @@ struct TidePipeline
 	TidePipelineSpec spec; /* own copies */
 	const TidePipelineEnv *env;
 	pthread_t thread;
-	TideStop *drain; /* take nothing new */
-	TideStop *abort; /* leave everything */
-	TideMetrics metrics;
+	TideStop *drain;	  /* take nothing new */
+	TideStop *abort;	  /* leave everything */
+	TideMetrics *metrics; /* the spec's */
 
 	/* Shared with the coordinator. */
 	pthread_mutex_t lock; /* protects the next three */

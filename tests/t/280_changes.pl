@@ -56,7 +56,7 @@ $us->safe_psql('postgres', "SELECT tide.relay_disable('extra')");
 applied('a disabled pipeline stops', sub { $pair->relay('us')->log_text =~ /pipeline=extra msg="pipeline stopped"/ });
 $us->safe_psql('postgres', "SELECT tide.outbox_publish('other', 'e', '2')");
 $us->safe_psql('postgres', "SELECT tide.relay_enable('extra')");
-applied('an enabled one runs, and delivers what waited', stdout_is(1));
+applied('an enabled one runs, and delivers what waited', stdout_is(2));
 my $before = $pair->pipeline('us', 'extra')->{epoch};
 $pair->set_outbox('us', 'extra', { sink_type => 'stdout', batch_size => 7 }, 'other');
 applied('a changed one runs anew', sub { my $row = $pair->pipeline('us', 'extra');

@@ -206,6 +206,7 @@ sub test_health
 	ok(defined wait_until(sub { ($relay->get('/readyz'))[0] == 200 }, 20, 'ready'), 'with its database back, ready');
 	publish(5, 1001);
 	ok(defined $duo->wait_count('eu', 'seen', 124), '... and events go on');
+	counted('us', 'seen-out', { delivered => 125 }, '... counted on from where the counters were');
 	my @told = grep { /home database/ } split /\n/, $relay->log_text;
 	is((grep { /lost the home database/ } @told), 1, '... the log tells the loss once');
 	cmp_ok(scalar @told, '<', 10, '... and not every attempt') or diag(join "\n", @told);

@@ -190,7 +190,7 @@ open_question(TidePipeline *pipeline, TideError *err)
 
 	if (!pipeline->source_ops->unconfirmed(pipeline->source, c->question, QUESTION_SIZE, err))
 		return false;
-	tide_gauge(pipeline->metrics, TIDE_G_UNCONFIRMED, (int64_t) c->question->n_events);
+	tide_gauge(pipeline->spec.metrics, TIDE_G_UNCONFIRMED, (int64_t) c->question->n_events);
 	if (c->question->n_events == 0)
 		return true;
 	for (int i = 0; i < c->n_regions; i++)
@@ -211,7 +211,7 @@ settle(TidePipeline *pipeline, TideError *err)
 		if (!c->regions[i].has_all)
 			return true;
 	}
-	tide_count(pipeline->metrics, TIDE_EVENTS_CONFIRMED, c->question->n_events);
+	tide_count(pipeline->spec.metrics, TIDE_EVENTS_CONFIRMED, c->question->n_events);
 	if (!pipeline->source_ops->settled(pipeline->source, c->question->position, err))
 		return false;
 	tide_batch_reset(c->question);

@@ -61,7 +61,7 @@ bury_rejected(TidePipeline *pipeline, const TideBatch *batch, TideError *err)
 			continue;
 		if (!dead_letter(pipeline, &batch->events[i], err))
 			return false;
-		tide_count(pipeline->metrics, TIDE_EVENTS_FAILED, 1);
+		tide_count(pipeline->spec.metrics, TIDE_EVENTS_FAILED, 1);
 	}
 	return true;
 }
@@ -118,7 +118,7 @@ static void
 count_batch(TidePipeline *pipeline, const TideBatch *batch)
 {
 	long long now = tide_wall_us();
-	TideMetrics *m = pipeline->metrics;
+	TideMetrics *m = pipeline->spec.metrics;
 
 	tide_count(m, TIDE_BATCHES, 1);
 	tide_count(m, TIDE_BYTES, batch->bytes);
@@ -171,7 +171,7 @@ tide_deliver_finish(TidePipeline *pipeline, TideBatch *batch, TideError *err)
 	{
 		if (!pipeline->source_ops->settled(pipeline->source, batch->position, err))
 			return false;
-		tide_count(pipeline->metrics, TIDE_EVENTS_CONFIRMED, batch->n_events);
+		tide_count(pipeline->spec.metrics, TIDE_EVENTS_CONFIRMED, batch->n_events);
 	}
 	count_batch(pipeline, batch);
 	return true;
@@ -183,6 +183,6 @@ tide_deliver_again(TidePipeline *pipeline, TideBatch *batch, TideError *err)
 	batch->again = true;
 	if (!tide_deliver_start(pipeline, batch, err) || !finish_at_sink(pipeline, batch, err))
 		return false;
-	tide_count(pipeline->metrics, TIDE_EVENTS_RESENT, batch->n_events);
+	tide_count(pipeline->spec.metrics, TIDE_EVENTS_RESENT, batch->n_events);
 	return true;
 }

@@ -40,11 +40,12 @@ call_handler(TidePipeline *pipeline, TidePg *pg, HandlerRound *round, TideError 
 	if (!tide_pg_exec(pg, tide_q_inbox_run_handler, 4, values, &res, err))
 		return false;
 	done = (uint64_t) tide_pg_int64(res, 0, 0);
-	tide_count(pipeline->metrics, TIDE_EVENTS_READ, done + (uint64_t) tide_pg_int64(res, 0, 1));
-	tide_count(pipeline->metrics, TIDE_EVENTS_DELIVERED, done);
-	tide_count(pipeline->metrics, TIDE_EVENTS_FAILED, (uint64_t) tide_pg_int64(res, 0, 1));
+	tide_count(pipeline->spec.metrics, TIDE_EVENTS_READ,
+			   done + (uint64_t) tide_pg_int64(res, 0, 1));
+	tide_count(pipeline->spec.metrics, TIDE_EVENTS_DELIVERED, done);
+	tide_count(pipeline->spec.metrics, TIDE_EVENTS_FAILED, (uint64_t) tide_pg_int64(res, 0, 1));
 	if (done > 0)
-		tide_gauge(pipeline->metrics, TIDE_G_LAST_DELIVERY_US, tide_wall_us());
+		tide_gauge(pipeline->spec.metrics, TIDE_G_LAST_DELIVERY_US, tide_wall_us());
 	round->more = strcmp(PQgetvalue(res, 0, 2), "t") == 0;
 	generation = tide_pg_value(res, 0, 3);
 	snprintf(round->generation, sizeof(round->generation), "%s", generation ? generation : "");

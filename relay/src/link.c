@@ -315,7 +315,7 @@ resync(TideLink *link, const char *gap, TideError *err)
 	}
 	tide_log_error(TIDE_LOG_ERROR, err, "resync: all rows of that region are copied again");
 	tide_error_clear(err);
-	tide_count(link->pipeline->metrics, TIDE_RESYNCS, 1);
+	tide_count(link->pipeline->spec.metrics, TIDE_RESYNCS, 1);
 	return tide_link_exec(link, link->home, tide_q_relay_link_resync, 3, values, NULL, err) &&
 		   read_spec(link, err);
 }

@@ -304,7 +304,7 @@ wait_a_moment(Copy *copy)
 	if (copy->error.class != TIDE_ERR_NONE)
 		tide_stop_request(copy->stop);
 	pthread_mutex_unlock(&copy->lock);
-	tide_gauge(copy->link->pipeline->metrics, TIDE_G_COPY_TABLES, (int64_t) waiting);
+	tide_gauge(copy->link->pipeline->spec.metrics, TIDE_G_COPY_TABLES, (int64_t) waiting);
 	return running;
 }
 

@@ -249,7 +249,7 @@ static void
 count_piece(Flow *flow)
 {
 	TideCopier *copier = flow->copier;
-	TideMetrics *metrics = copier->link->pipeline->metrics;
+	TideMetrics *metrics = copier->link->pipeline->spec.metrics;
 
 	atomic_fetch_add(&copier->rows, flow->piece_rows);
 	atomic_fetch_add(&copier->bytes, (int64_t) flow->piece_bytes);

@@ -61,7 +61,7 @@ look_at_slot(TideLink *link, Slot *slot, TideError *err)
 		snprintf(slot->wal_status, sizeof(slot->wal_status), "%s", PQgetvalue(res, 0, 2));
 		slot->confirmed = tide_pg_lsn(res, 0, 3);
 		slot->wal_end = tide_pg_lsn(res, 0, 4) + (uint64_t) tide_pg_int64(res, 0, 5);
-		tide_gauge(link->pipeline->metrics, TIDE_G_SLOT_RETAINED, tide_pg_int64(res, 0, 5));
+		tide_gauge(link->pipeline->spec.metrics, TIDE_G_SLOT_RETAINED, tide_pg_int64(res, 0, 5));
 	}
 	PQclear(res);
 	return true;

@@ -426,7 +426,7 @@ ask_for_missing(TideFrameSource *source, TideError *err)
 				 " them again",
 				 link->spec.region, lsn);
 	source->rewinds++;
-	tide_count(link->pipeline->metrics, TIDE_REWINDS, 1);
+	tide_count(link->pipeline->spec.metrics, TIDE_REWINDS, 1);
 	source->rewind_at = now + source->rewind_ms;
 	source->rewind_ms = source->rewind_ms * 2 < REWIND_MAX_MS ? source->rewind_ms * 2
 															  : REWIND_MAX_MS;

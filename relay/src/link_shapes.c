@@ -167,7 +167,8 @@ heard_look(TideLinkShapes *shapes, const PGresult *res)
 	shapes->here_at = shapes->news != NULL ? 0 : tide_monotonic_ms() + SHAPES_MS;
 	if (PQntuples(res) != 1)
 		return;
-	tide_gauge(shapes->link->pipeline->metrics, TIDE_G_TABLES_DRIFTED, tide_pg_int64(res, 0, 0));
+	tide_gauge(shapes->link->pipeline->spec.metrics, TIDE_G_TABLES_DRIFTED,
+			   tide_pg_int64(res, 0, 0));
 	if (!PQgetisnull(res, 0, 1))
 		shapes->resumable = json_loads(PQgetvalue(res, 0, 1), 0, NULL);
 	shapes->next = 0;

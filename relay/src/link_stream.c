@@ -200,7 +200,8 @@ tide_link_stream(TideLink *link, TideError *err)
 {
 	Loop loop = {.link = link};
 	bool ok = tide_apply_new(link->home, link->pipeline->spec.name, link->pipeline->spec.epoch,
-							 link->pipeline->metrics, link->spec.position, &link->apply, err) &&
+							 link->pipeline->spec.metrics, link->spec.position, &link->apply,
+							 err) &&
 			  link->transport->open(link, link->spec.position, &link->source, err) &&
 			  tide_link_phase(link, "streaming", err);
 

@@ -201,7 +201,7 @@ take_beats(TideLinkWatch *watch, uint64_t applied, long long now)
 	{
 		watch->last_beat_at = watch->beats[n].sent_at;
 		watch->latency_ms = now - watch->last_beat_at;
-		tide_histogram_add(&watch->link->pipeline->metrics->commit_to_delivered,
+		tide_histogram_add(&watch->link->pipeline->spec.metrics->commit_to_delivered,
 						   watch->latency_ms * 1000);
 		n++;
 	}
@@ -219,7 +219,7 @@ lag_of_frames(const TideLink *link)
 static void
 measure_lag(TideLinkWatch *watch)
 {
-	TideMetrics *metrics = watch->link->pipeline->metrics;
+	TideMetrics *metrics = watch->link->pipeline->spec.metrics;
 	long long now = tide_monotonic_ms();
 	uint64_t applied = tide_apply_position(watch->link->apply);
 	uint64_t wal_end = watch->link->origin.wal_end;
@@ -303,7 +303,7 @@ heard_differences(TideLinkWatch *watch, const PGresult *res)
 	const char *found = PQgetisnull(res, 0, 0) ? NULL : PQgetvalue(res, 0, 0);
 	const char *known = watch->differences;
 
-	tide_gauge(watch->link->pipeline->metrics, TIDE_G_CLASSES_DIFFER, found != NULL);
+	tide_gauge(watch->link->pipeline->spec.metrics, TIDE_G_CLASSES_DIFFER, found != NULL);
 	if (known == NULL ? found == NULL : found != NULL && strcmp(found, known) == 0)
 		return;
 	if (found != NULL)
@@ -325,7 +325,7 @@ heard_hold(TideLinkWatch *watch, const PGresult *res)
 		tide_log(TIDE_LOG_INFO, held ? "held back: %s" : "goes on%s",
 				 held ? PQgetvalue(res, 0, 0) : "");
 	watch->held = held;
-	tide_gauge(watch->link->pipeline->metrics, TIDE_G_HELD, tide_link_watch_held(watch));
+	tide_gauge(watch->link->pipeline->spec.metrics, TIDE_G_HELD, tide_link_watch_held(watch));
 	watch->hold_at = tide_monotonic_ms() + HOLD_MS;
 }
 
@@ -441,7 +441,7 @@ heard_slot(TideLinkWatch *watch, const PGresult *res)
 
 	watch->slot_in_danger = strcmp(PQgetvalue(res, 0, 2), "unreserved") == 0 ||
 							(!PQgetisnull(res, 0, 6) && tide_pg_int64(res, 0, 6) < retained);
-	tide_gauge(watch->link->pipeline->metrics, TIDE_G_SLOT_RETAINED, retained);
+	tide_gauge(watch->link->pipeline->spec.metrics, TIDE_G_SLOT_RETAINED, retained);
 }
 
 static void
@@ -468,7 +468,7 @@ heard_there(TideLinkWatch *watch, const PGresult *res)
 			there = tide_tables_there(res);
 			n = tide_tables_to_copy(watch->link, watch->here, there);
 			watch->wanted = n > 0;
-			tide_gauge(watch->link->pipeline->metrics, TIDE_G_COPY_TABLES, (int64_t) n);
+			tide_gauge(watch->link->pipeline->spec.metrics, TIDE_G_COPY_TABLES, (int64_t) n);
 			tide_tables_free(there);
 			break;
 		case CLASSES:

@@ -55,7 +55,7 @@ tide_pipeline_set_state(TidePipeline *pipeline, TidePipelineState state, const T
 		else
 			tide_error_clear(&pipeline->error);
 		pipeline->news = true;
-		tide_gauge(pipeline->metrics, TIDE_G_STATE, state);
+		tide_gauge(pipeline->spec.metrics, TIDE_G_STATE, state);
 	}
 	pthread_mutex_unlock(&pipeline->lock);
 }
@@ -79,7 +79,7 @@ tide_pipeline_note_error(TidePipeline *pipeline, const TideError *error)
 TidePipelineState
 tide_pipeline_state(const TidePipeline *pipeline)
 {
-	return (TidePipelineState) atomic_load(&pipeline->metrics->gauges[TIDE_G_STATE]);
+	return (TidePipelineState) atomic_load(&pipeline->spec.metrics->gauges[TIDE_G_STATE]);
 }
 
 bool
@@ -111,7 +111,7 @@ tide_pipeline_finished(const TidePipeline *pipeline)
 void
 tide_pipeline_set_lag(TidePipeline *pipeline, int64_t lag_us)
 {
-	tide_gauge(pipeline->metrics, TIDE_G_OLDEST_UNSENT_US, lag_us);
+	tide_gauge(pipeline->spec.metrics, TIDE_G_OLDEST_UNSENT_US, lag_us);
 }
 
 const TidePipelineSpec *
@@ -274,7 +274,7 @@ jitter(int ms, unsigned *seed)
 static void
 report_failure(TidePipeline *pipeline, const TideError *err, bool retryable, bool repeated)
 {
-	tide_count(pipeline->metrics, TIDE_RETRIES, 1);
+	tide_count(pipeline->spec.metrics, TIDE_RETRIES, 1);
 	tide_pipeline_set_state(pipeline, retryable ? TIDE_RETRYING : TIDE_FAILED, err);
 	tide_log_error(repeated	   ? TIDE_LOG_DEBUG
 				   : retryable ? TIDE_LOG_WARN
@@ -358,7 +358,7 @@ fill_info(TidePipeline *pipeline, TidePipelineInfo *info, TideStop *stop)
 	info->conninfo = pipeline->env->conninfo;
 	info->stop = stop;
 	info->hard_stop = pipeline->abort;
-	info->metrics = pipeline->metrics;
+	info->metrics = pipeline->spec.metrics;
 	info->lease_fresh = lease_fresh;
 	info->lease_arg = (void *) pipeline->env;
 }
@@ -388,8 +388,7 @@ tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env, Ti
 	pipeline->spec.target = tide_strdup(spec->target);
 	json_incref(pipeline->spec.config);
 	pipeline->env = env;
-	pipeline->metrics = spec->metrics;
-	tide_gauges_reset(pipeline->metrics);
+	tide_gauges_reset(pipeline->spec.metrics);
 	pipeline->drain = tide_stop_new();
 	pipeline->abort = tide_stop_new();
 	pipeline->news = true;

@@ -17,9 +17,8 @@ struct TidePipeline
 	TidePipelineSpec spec; /* own copies */
 	const TidePipelineEnv *env;
 	pthread_t thread;
-	TideStop *drain;	  /* take nothing new */
-	TideStop *abort;	  /* leave everything */
-	TideMetrics *metrics; /* the spec's */
+	TideStop *drain; /* take nothing new */
+	TideStop *abort; /* leave everything */
 
 	/* Shared with the coordinator. */
 	pthread_mutex_t lock; /* protects the next three */

@@ -270,6 +270,7 @@ origin_send(TestOrigin *origin, uint64_t start, uint64_t end, uint8_t flags, siz
 typedef struct TestLink
 {
 	TidePipeline pipeline;
+	TideMetrics metrics;
 	TideLink link;
 } TestLink;
 
@@ -280,6 +281,7 @@ link_init(TestLink *l, const char *name, int port, const char *more)
 
 	memset(l, 0, sizeof(*l));
 	l->pipeline.spec.name = name;
+	l->pipeline.spec.metrics = &l->metrics;
 	l->pipeline.drain = tide_stop_new();
 	l->pipeline.source_info = (TidePipelineInfo){.name = name, .region = HERE};
 	snprintf(text, sizeof(text), "{\"url\":\"nats://127.0.0.1:%d\"%s}", port, more);

@@ -471,12 +471,35 @@ try_all(TideApply *apply, void *arg)
 
 /* ---- pending_retry ---- */
 
-static void
-refuse_unknown(int64 id)
+/* Has there ever been a change of this number? */
+static bool
+was_parked(int64 id)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("no change " INT64_FORMAT " is waiting", id),
-			 errhint("tide.pending_changes shows those that are.")));
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(id)};
+	TideIdentity self;
+	bool was = begin_query(&self,
+						   "SELECT FROM pg_sequence_last_value(pg_get_serial_sequence("
+						   "'tide.parked_change', 'id')::regclass) AS s (last)"
+						   " WHERE $1 BETWEEN 1 AND s.last",
+						   1, types, values, NULL) > 0;
+
+	end_query(&self);
+	return was;
+}
+
+/*
+ * Whoever retries all of tide.pending_changes meets changes that went on behind an earlier one,
+ * or that the relay was quicker with: that must not undo the rest.
+ */
+static void
+not_waiting(int64 id)
+{
+	if (!was_parked(id))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("no change " INT64_FORMAT " is waiting", id),
+						errhint("tide.pending_changes shows those that are.")));
+	ereport(NOTICE, (errmsg("change " INT64_FORMAT " is not waiting any more", id)));
 }
 
 static Datum
@@ -491,6 +514,13 @@ make_result(FunctionCallInfo fcinfo, const Retry *retry)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
+
+static Datum
+nothing_done(FunctionCallInfo fcinfo, Retry *retry)
+{
+	retry->schema = retry->table = "";
+	return make_result(fcinfo, retry);
 }
 
 /* The link is locked, and the change was looked for again. */
@@ -515,12 +545,15 @@ tide_sql_pending_retry(PG_FUNCTION_ARGS)
 	tide_apply_begin(&apply, fcinfo);
 	retry = MemoryContextAllocZero(apply.context, sizeof(Retry));
 	retry->id = PG_GETARG_INT64(0);
-	if (!find_parked(&apply, retry))
-		refuse_unknown(retry->id);
-	apply.link = tide_link_own_by_id(retry->link_id);
-	if (!find_parked(&apply, retry))
-		refuse_unknown(retry->id);
-	return retry_parked(fcinfo, &apply, retry);
+	/* Again under the link's lock. */
+	if (find_parked(&apply, retry))
+	{
+		apply.link = tide_link_own_by_id(retry->link_id);
+		if (find_parked(&apply, retry))
+			return retry_parked(fcinfo, &apply, retry);
+	}
+	not_waiting(retry->id);
+	return nothing_done(fcinfo, retry);
 }
 
 /*
@@ -539,10 +572,7 @@ tide_sql_link_retry(PG_FUNCTION_ARGS)
 	retry->max = Max(PG_GETARG_INT32(3), 1);
 	apply.link = tide_link_own(PG_GETARG_TEXT_PP(0), PG_GETARG_INT64(1));
 	if (!find_parked(&apply, retry) || retry->link_id != apply.link->id)
-	{
-		retry->schema = retry->table = "";
-		return make_result(fcinfo, retry);
-	}
+		return nothing_done(fcinfo, retry);
 	return retry_parked(fcinfo, &apply, retry);
 }
 

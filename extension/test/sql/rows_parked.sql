@@ -52,11 +52,14 @@ SELECT count(*) FROM parked;
 SELECT * FROM tide.pending_retry(f.first('t'));
 SELECT attempts, code FROM parked LIMIT 2;
 ALTER TABLE t DROP CONSTRAINT small;
-SELECT * FROM tide.pending_retry((SELECT max(id) FROM tide.parked_change));
+SELECT sum(r.applied), max(r.waiting), count(r.code), count(*) FROM tide.parked_change c, tide.pending_retry(c.id) r;
 SELECT id, a, b FROM t ORDER BY id;
 SELECT * FROM parked;
 SELECT f.send(:'rels'::bytea || f.upd('t', '2', 'b', '7', f.at('us', 8)));
-SELECT f.try('SELECT tide.pending_retry(1)');
+SET client_min_messages = notice;
+SELECT * FROM tide.pending_retry(1);
+SET client_min_messages = warning;
+SELECT f.try('SELECT tide.pending_retry(1000000)');
 SELECT f.try('SELECT tide.pending_drop(1)');
 SELECT f.try('SELECT tide.pending_retry(NULL)');
 

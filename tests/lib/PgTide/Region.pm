@@ -4,6 +4,9 @@
 # Owns: what a PostgreSQL::Test::Cluster node needs to be a region: the extension
 # from build/stage (nothing is installed in the system), its network namespace,
 # the relay's role.  Does not own: outboxes, inboxes, pipelines.
+#
+# TIDE_PG_US, TIDE_PG_EU, TIDE_PG_AP: another PostgreSQL for that side (the folder that has bin/), with
+# pg_tide installed in it; see scripts/test-versions.  Not for sides with a network of their own.
 package PgTide::Region;
 
 use strict;
@@ -17,7 +20,8 @@ use PostgreSQL::Test::Cluster;
 sub make
 {
 	my ($class, $side, %args) = @_;
-	my $self = $class->new($side);
+	my $other = $ENV{ 'TIDE_PG_' . uc $side };
+	my $self = $class->new($side, $other ? (install_path => $other) : ());
 	$self->{tide} = {%args};
 	$self->init;
 	$self->append_conf('postgresql.conf', $self->_settings($args{preload} // 1));
@@ -33,21 +37,29 @@ sub make
 	return $self;
 }
 
+# Where the extension is that make has built.
+sub _staged
+{
+	my $stage = "$ENV{TIDE_TOP}/build/stage";
+	my $pkglibdir = `pg_config --pkglibdir`;
+	chomp $pkglibdir;
+	return <<~"END";
+		extension_destdir = '$stage'
+		dynamic_library_path = '$stage$pkglibdir:\$libdir'
+		END
+}
+
 # search_path: the sandbox's user is called tide, and "$user" would be the extension's own schema.
 sub _settings
 {
 	my ($self, $preload) = @_;
-	my $stage = "$ENV{TIDE_TOP}/build/stage";
-	my $pkglibdir = `pg_config --pkglibdir`;
-	chomp $pkglibdir;
 	my $conf = <<~"END";
-		extension_destdir = '$stage'
-		dynamic_library_path = '$stage$pkglibdir:\$libdir'
 		track_commit_timestamp = on
 		max_connections = 100
 		fsync = on
 		search_path = 'public'
 		END
+	$conf .= $self->_staged unless $self->install_path;
 	$conf .= "shared_preload_libraries = 'pg_tide'\n" if $preload;
 	# Reachable by the other region's relay only when the server lives behind the WAN.
 	$conf .= "listen_addresses = '*'\n" if $self->{tide}{netns};

@@ -31,7 +31,7 @@ help:
 ## make install      installs them (PREFIX=/usr/local DESTDIR=)
 ## make demo         two regions, the tutorial, a partition (DEMO_FORM=hub, DEMO_KEEP=1)
 ## make test         every test, against real servers
-## make test-versions  the extension's tests on PostgreSQL 17 and 18
+## make test-versions  the extension's tests on PostgreSQL 17 and 18, and regions of different versions
 ## make bench        measures
 ## make lint         format, clang-tidy, forbidden functions; make indent reformats
 ## make fuzz         fuzzes common/ (FUZZ_SECONDS=10)
@@ -125,7 +125,7 @@ test-sql: deps-test stage
 test-tap: deps-test stage relay sanitized tools $(BUILD)/tools/promtool
 	@scripts/run-tests --tap $(TESTS)
 
-test-versions: deps-versions
+test-versions: deps-test deps-versions stage relay tools
 	@scripts/test-versions
 
 demo: deps-demo stage relay tools

@@ -5,7 +5,7 @@
 # from build/stage (nothing is installed in the system), its network namespace,
 # the relay's role.  Does not own: outboxes, inboxes, pipelines.
 #
-# TIDE_PG_US, TIDE_PG_EU, TIDE_PG_AP: another PostgreSQL for that side (the folder that has bin/), with
+# TIDE_PG_US, _EU, _AP, _DUO: another PostgreSQL for that side (the folder that has bin/), with
 # pg_tide installed in it; see scripts/test-versions.  Not for sides with a network of their own.
 package PgTide::Region;
 

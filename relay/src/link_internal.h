@@ -229,6 +229,9 @@ extern int tide_link_watch_poll(const TideLinkWatch *watch, struct pollfd *fds);
 /* Takes answers, asks what is due.  Never waits. */
 extern bool tide_link_watch_turn(TideLinkWatch *watch, TideError *err);
 
+/* Waits until nothing is asked of the origin: its connection can be used for something else. */
+extern bool tide_link_watch_rest(TideLinkWatch *watch, TideError *err);
+
 /* Is the lane to wait for more important ones? */
 extern bool tide_link_watch_held(const TideLinkWatch *watch);
 

@@ -71,7 +71,8 @@ static bool
 open_anew(TideLink *link, TideError *err)
 {
 	close_source(link);
-	return link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
+	return tide_link_watch_rest(link->watch, err) &&
+		   link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
 }
 
 /* A transaction that came in parts was refused: from its beginning again, carefully. */

@@ -27,8 +27,9 @@
 #define CLASSES_MS 3000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
 #define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
-#define LET_FINISH_MS 2000	/* what is asked when streaming ends may take so long */
-#define MAX_BEATS 64		/* heartbeats on their way that are remembered */
+#define REST_MS 5000 /* ... and what has to end before the origin is asked for something else */
+#define LET_FINISH_MS 2000 /* what is asked when streaming ends may take so long */
+#define MAX_BEATS 64	   /* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
 typedef enum Question
@@ -552,33 +553,44 @@ look_for_origin(TideLinkWatch *watch)
 	return false;
 }
 
+/* Takes what the origin answers within the time; no answer yet is no error. */
 static bool
-turn_there(TideLinkWatch *watch, TideError *err)
+hear_there(TideLinkWatch *watch, int timeout_ms, TideError *err)
 {
-	TideLink *link = watch->link;
 	PGresult *res;
 
-	if (link->control == NULL && !look_for_origin(watch))
-		return true;
-	if (watch->asked == NONE)
-	{
-		if (ask_there(watch, err))
-			return true;
-	}
-	else if (tide_pg_finish(link->control, 0, &res, err))
+	if (tide_pg_finish(watch->link->control, timeout_ms, &res, err))
 	{
 		heard_there(watch, res);
 		PQclear(res);
 		return true;
 	}
-	else if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(link->control))
+	if (err->class == TIDE_ERR_TIMEOUT && tide_pg_pending(watch->link->control))
 	{
 		tide_error_clear(err);
 		return true;
 	}
-	else if (is_no_matter_there(watch, err))
+	return is_no_matter_there(watch, err) || lost_origin(watch, err);
+}
+
+static bool
+turn_there(TideLinkWatch *watch, TideError *err)
+{
+	if (watch->link->control == NULL && !look_for_origin(watch))
 		return true;
-	return lost_origin(watch, err);
+	if (watch->asked != NONE)
+		return hear_there(watch, 0, err);
+	return ask_there(watch, err) || lost_origin(watch, err);
+}
+
+bool
+tide_link_watch_rest(TideLinkWatch *watch, TideError *err)
+{
+	if (watch->asked != NONE && !hear_there(watch, REST_MS, err))
+		return false;
+	return watch->asked == NONE ||
+		   tide_error(err, TIDE_ERR_TIMEOUT, "", "region \"%s\" has not answered within %d ms",
+					  watch->link->spec.region, REST_MS);
 }
 
 bool

@@ -72,14 +72,39 @@ sub test_arriving
 	return;
 }
 
+sub waits
+{
+	my ($side, $what) = @_;
+	return $mesh->wait_value($side, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'relay' AND wait_event_type = 'Lock'}, 1, 30)
+	  // die "$what does not wait\n";
+}
+
+# The stream is opened once more while the relay waits for an answer of the origin.
+sub refused_while_asking
+{
+	my $relay = $mesh->relay('eu');
+	my ($here, $there) = map { $mesh->node($_)->background_psql('postgres') } qw(eu us);
+	$here->query_safe('BEGIN; LOCK TABLE big');
+	$mesh->sql('us', 'INSERT INTO big VALUES (3, ' . value_of(40) . q{, 0), (4, 'small', 0)});
+	waits('eu', 'the apply');
+	$there->query_safe('BEGIN; LOCK TABLE tide.class, tide.replicated_table');
+	waits('us', 'the question to the origin');
+	$here->query_safe('COMMIT');
+	ok(defined wait_until(sub { $relay->log_text =~ /a large transaction was refused/ }, $LIMIT, 'the refusal'), 'refused while the origin is asked');
+	$there->query_safe('COMMIT');
+	$_->quit for $here, $there;
+	return;
+}
+
 # Its row waits with the reason; those of others don't.
 sub test_parked
 {
 	$mesh->sql('eu', 'ALTER TABLE big ADD CONSTRAINT short CHECK (length(v) < 1000000) NOT VALID');
-	$mesh->sql('us', 'INSERT INTO big VALUES (3, ' . value_of(40) . q{, 0), (4, 'small', 0)});
+	refused_while_asking();
 	ok(defined $mesh->wait_for_catchup('us', 'eu', $LIMIT), 'a row of 40 MB that eu refuses holds up nobody');
 	is($mesh->sql('eu', 'SELECT id FROM big WHERE id > 2'), 4, '... not even its own transaction');
 	like($mesh->sql('eu', 'SELECT table_name, code, reason FROM tide.parked_change'), qr/^big\|23514\|.*short/, '... it is parked with the reason');
+	unlike($mesh->relay('eu')->log_text, qr/level=error/, '... and that is no error of the link');
 	$mesh->sql('eu', 'ALTER TABLE big DROP CONSTRAINT short; SELECT tide.pending_retry(id) FROM tide.parked_change');
 	return $mesh->same_tables('... and comes when it is tried again', ['big']);
 }

@@ -184,14 +184,19 @@ CREATE VIEW tide._link_classes AS
 		JOIN tide.link l ON l.id = CASE WHEN w.id IS NOT NULL AND coalesce(h.low, tide._class_lane(c) = 'low') THEN w.id ELSE m.id END
 	WHERE m.lane = 'main';
 
-/* How late what a lane has applied is by now: as the last heartbeat was, or since none has come. */
+/*
+ * How late what a lane has applied is by now: as the last heartbeat was, or since none has come.  A link that
+ * was cut before its first one has what was committed up to the last transaction.
+ */
 CREATE FUNCTION tide._lateness(progress tide.link_progress) RETURNS interval
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT CASE WHEN progress.heartbeat_at IS NOT NULL THEN
 		greatest(progress.heartbeat_seen_at - progress.heartbeat_at,
-				 clock_timestamp() - progress.heartbeat_at - interval '1 second', interval '0') END
+				 clock_timestamp() - progress.heartbeat_at - interval '1 second', interval '0')
+		WHEN progress.commit_at IS NOT NULL THEN
+		greatest(clock_timestamp() - progress.commit_at - interval '1 second', interval '0') END
 $$;
 
 /* More is more important: main lanes before low ones, then by the link's priority. */

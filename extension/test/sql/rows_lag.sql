@@ -72,6 +72,11 @@ INSERT INTO tide.link_progress (link_id, position, system_id, timeline, source_e
 SELECT region, class, seconds BETWEEN 2 AND 10, seconds < 0.5, bytes FROM tide.lag ORDER BY 1, 2;
 UPDATE tide.link_progress SET heartbeat_at = clock_timestamp() + interval '1 hour', heartbeat_seen_at = clock_timestamp();
 SELECT DISTINCT seconds FROM tide.lag;
+-- cut before the first heartbeat: what is here is as of the last transaction
+UPDATE tide.link_progress SET heartbeat_at = NULL, heartbeat_seen_at = NULL, commit_at = clock_timestamp() - interval '10 s';
+SELECT DISTINCT seconds BETWEEN 9 AND 60 FROM tide.lag;
+UPDATE tide.link_progress SET commit_at = NULL;
+SELECT count(seconds) FROM tide.lag;
 SELECT tide.link_remove('ap-east', force => true);
 SELECT region, class FROM tide.lag ORDER BY 1, 2;
 SELECT tide.link_remove('eu-west', force => true);

@@ -67,12 +67,14 @@ close_source(TideLink *link)
 	link->source = NULL;
 }
 
+/* The origin's answers first: some are told to the source. */
 static bool
 open_anew(TideLink *link, TideError *err)
 {
+	if (!tide_link_watch_rest(link->watch, err))
+		return false;
 	close_source(link);
-	return tide_link_watch_rest(link->watch, err) &&
-		   link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
+	return link->transport->open(link, tide_apply_position(link->apply), &link->source, err);
 }
 
 /* A transaction that came in parts was refused: from its beginning again, carefully. */

@@ -139,7 +139,9 @@ sub test_memory
 	my $took = wait_until(sub { ($relay->memory_kib)[0] < 60 * 1024 }, 100, 'the memory to be given back');
 	ok(defined $took, '... and gives them back a minute later');
 	arrives('... after which rows arrive', q{INSERT INTO big VALUES (6, 'behind', 0)});
-	unlike($relay->log_text, qr/level=error/, '... and nothing went wrong');
+	# On a starved machine the server's patience may end all the same.
+	my @lines = grep { !/is interrupted; trying again.*server closed the connection/ } split /\n/, $relay->log_text;
+	unlike(join("\n", @lines), qr/level=(?:warn|error)/, '... and nothing went wrong');
 	return;
 }
 

@@ -231,7 +231,7 @@ is($mesh->sql('eu', 'SELECT id, careful, more FROM orders WHERE id > 7000 ORDER 
 is($mesh->sql('eu', q{SELECT op, code FROM tide.pending_changes ORDER BY id}), "insert|23514\ninsert|23514\nupdate|TD020\nupdate|TD020", '... waits, and what follows of it');
 $mesh->sql('eu', 'ALTER TABLE orders DROP CONSTRAINT positive');
 # The relay sees that the table has changed, and tries what waits, too: either may be first.
-$mesh->node('eu')->psql('postgres', 'SELECT tide.pending_retry(min(id)) FROM tide.pending_changes') for 1 .. 2;
+$mesh->sql('eu', 'SELECT count(tide.pending_retry(id)) FROM (SELECT min(id) AS id FROM tide.pending_changes HAVING count(*) > 0) w') for 1 .. 2;
 $mesh->settle;
 $mesh->same_tables('... until it may', ['orders']);
 

@@ -3,9 +3,9 @@
  *		Which pipelines run here: leases, configuration, starting and draining.
  *
  * Owns: one connection to the home database that holds the advisory lock of
- * every pipeline this relay runs, and the list of them.  Every POLL_MS it asks
- * for all pipelines; the question is also its sign of life.  Does not own: what
- * happens inside a pipeline.
+ * every pipeline this relay runs, the list of them, and their counters, which never go
+ * back while the relay lives.  Every POLL_MS it asks for all pipelines; the question is
+ * also its sign of life.  Does not own: what happens inside a pipeline.
  *
  * A lock whose session has been silent for EVICT_MS belongs to a relay that is
  * stopped, hung or cut off: its session is ended and the pipeline taken over
@@ -66,8 +66,7 @@ typedef struct Slot
 	bool draining;
 	int start_pause_ms;	   /* after a start that failed; 0: none did */
 	long long start_after; /* not before that */
-	TideMetrics
-		metrics; /* of all its pipelines here: counters never go back while the relay lives */
+	TideMetrics metrics;   /* counted on by each pipeline that runs here */
 	struct Slot *next;
 } Slot;
 
@@ -118,7 +117,6 @@ forget_pipeline(Slot *slot)
 	tide_pipeline_free(slot->pipeline);
 	slot->pipeline = NULL;
 	slot->epoch = 0;
-	tide_gauges_reset(&slot->metrics);
 }
 
 static void
@@ -410,7 +408,6 @@ reap(TideCoordinator *coord, Slot *slot, TideError *err)
 	slot->pipeline = NULL;
 	pthread_mutex_unlock(&coord->lock);
 	tide_pipeline_free(pipeline);
-	tide_gauges_reset(&slot->metrics);
 	return release(coord, slot, err);
 }
 

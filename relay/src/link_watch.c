@@ -27,9 +27,9 @@
 #define CLASSES_MS 3000
 #define AWAY_FIRST_MS 15000 /* an origin that is not needed is looked for after that long ... */
 #define AWAY_MAX_MS 300000	/* ... growing to this: everything waits meanwhile */
+#define LET_FINISH_MS 2000	/* what is asked when streaming ends may take so long */
 #define REST_MS 5000 /* ... and what has to end before the origin is asked for something else */
-#define LET_FINISH_MS 2000 /* what is asked when streaming ends may take so long */
-#define MAX_BEATS 64	   /* heartbeats on their way that are remembered */
+#define MAX_BEATS 64 /* heartbeats on their way that are remembered */
 
 /* Questions to the origin. */
 typedef enum Question

@@ -388,7 +388,6 @@ tide_pipeline_start(const TidePipelineSpec *spec, const TidePipelineEnv *env, Ti
 	pipeline->spec.target = tide_strdup(spec->target);
 	json_incref(pipeline->spec.config);
 	pipeline->env = env;
-	tide_gauges_reset(pipeline->spec.metrics);
 	pipeline->drain = tide_stop_new();
 	pipeline->abort = tide_stop_new();
 	pipeline->news = true;
@@ -425,5 +424,6 @@ tide_pipeline_free(TidePipeline *pipeline)
 		return;
 	tide_pipeline_abort(pipeline);
 	pthread_join(pipeline->thread, NULL);
+	tide_gauges_reset(pipeline->spec.metrics);
 	free_parts(pipeline);
 }

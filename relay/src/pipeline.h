@@ -38,7 +38,8 @@ typedef struct TidePipelineSpec
 	json_t *config;		   /* borrowed; a reference is taken */
 	int64_t version;	   /* of the configuration */
 	int64_t epoch;		   /* of our ownership */
-	TideMetrics *metrics;  /* borrowed; counted on from what is there.  Gauges begin anew. */
+	TideMetrics
+		*metrics; /* borrowed; counted on from what is there; gauges are 0 once it is freed */
 } TidePipelineSpec;
 
 /* What it runs in.  Borrowed; outlives the pipeline. */

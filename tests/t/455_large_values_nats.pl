@@ -33,7 +33,7 @@ $mesh->same_tables('... exactly', ['big']);
 my $publisher = $mesh->relay('us');
 my ($now, $most) = $publisher->memory_kib;
 cmp_ok($most, '>', 2 * $LARGE * 1000, sprintf 'the publisher took %d MiB', $most / 1024);
-my $took = wait_until(sub { ($publisher->memory_kib)[0] < 60 * 1024 }, 100, 'the memory to be given back');
+my $took = wait_until(sub { $publisher->alive && ($publisher->memory_kib)[0] < 60 * 1024 }, 100, 'the memory to be given back');
 ok(defined $took, '... and gives them back a minute later');
 $mesh->sql('us', q{INSERT INTO big VALUES (4, 'a new run')});
 ok(defined $mesh->wait_for_catchup('us', $_, $LIMIT), "... after which rows arrive in $_") for qw(eu ap);

@@ -43,6 +43,7 @@ typedef struct Slot
 	uint64_t wal_end; /* of the server, just now */
 } Slot;
 
+/* One of that name which somebody else made is an error: it is neither read nor dropped. */
 static bool
 look_at_slot(TideLink *link, Slot *slot, TideError *err)
 {
@@ -64,7 +65,11 @@ look_at_slot(TideLink *link, Slot *slot, TideError *err)
 		tide_gauge(link->pipeline->spec.metrics, TIDE_G_SLOT_RETAINED, tide_pg_int64(res, 0, 5));
 	}
 	PQclear(res);
-	return true;
+	if (!slot->exists || strcmp(slot->plugin, "pgoutput") == 0)
+		return true;
+	return tide_error(err, TIDE_ERR_CONFIG, "",
+					  "region \"%s\": slot \"%s\" is not ours: its plugin is \"%s\"",
+					  link->spec.region, link->spec.slot, slot->plugin);
 }
 
 /* Ends a walsender that an earlier owner of this link left behind. */
@@ -156,10 +161,6 @@ direct_check(TideLink *link, char *gap, size_t gap_size, TideError *err)
 	tide_lsn_format(link->spec.position, position);
 	if (!slot.exists)
 		snprintf(gap, gap_size, "slot \"%s\" is not there any more", link->spec.slot);
-	else if (strcmp(slot.plugin, "pgoutput") != 0)
-		return tide_error(err, TIDE_ERR_CONFIG, "",
-						  "region \"%s\": slot \"%s\" is not ours: its plugin is \"%s\"",
-						  link->spec.region, link->spec.slot, slot.plugin);
 	else if (strcmp(slot.wal_status, "lost") == 0)
 		snprintf(gap, gap_size,
 				 "slot \"%s\" was too far behind: the server has removed WAL that it needed "

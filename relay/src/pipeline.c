@@ -27,13 +27,13 @@ static const char *const state_names[TIDE_N_STATES] = {
 	[TIDE_FAILED] = "failed",	  [TIDE_STOPPED] = "stopped",
 };
 
-/* Which state may follow which. */
+/* Which state may follow which.  One that fails is called so until an attempt has opened everything. */
 #define TO(state) (1u << (state))
 static const unsigned transitions[TIDE_N_STATES] = {
 	[TIDE_STARTING] = TO(TIDE_RUNNING) | TO(TIDE_RETRYING) | TO(TIDE_FAILED) | TO(TIDE_STOPPED),
 	[TIDE_RUNNING] = TO(TIDE_RETRYING) | TO(TIDE_FAILED) | TO(TIDE_STOPPED),
-	[TIDE_RETRYING] = TO(TIDE_STARTING) | TO(TIDE_STOPPED),
-	[TIDE_FAILED] = TO(TIDE_STARTING) | TO(TIDE_STOPPED),
+	[TIDE_RETRYING] = TO(TIDE_RUNNING) | TO(TIDE_RETRYING) | TO(TIDE_FAILED) | TO(TIDE_STOPPED),
+	[TIDE_FAILED] = TO(TIDE_RUNNING) | TO(TIDE_RETRYING) | TO(TIDE_FAILED) | TO(TIDE_STOPPED),
 	[TIDE_STOPPED] = 0,
 };
 
@@ -250,7 +250,6 @@ static const struct
 static bool
 run_once(TidePipeline *pipeline, TideError *err)
 {
-	tide_pipeline_set_state(pipeline, TIDE_STARTING, NULL);
 	pipeline->progressed = false;
 	for (size_t i = 0; i < sizeof(runs) / sizeof(runs[0]); i++)
 	{

@@ -19,9 +19,9 @@
 
 typedef enum TidePipelineState
 {
-	TIDE_STARTING, /* opening source and sink */
+	TIDE_STARTING, /* opening source and sink for the first time */
 	TIDE_RUNNING,
-	TIDE_RETRYING, /* failed in a way that may pass; pausing before the next attempt */
+	TIDE_RETRYING, /* failed in a way that may pass; tried again until it runs */
 	TIDE_FAILED,   /* needs somebody's action; tried again now and then */
 	TIDE_STOPPED,  /* the thread is done */
 	TIDE_N_STATES

@@ -321,24 +321,38 @@ sub test_slots
 	return;
 }
 
+# No relay looks at the link while that is changed.
+sub use_slot
+{
+	my ($slot) = @_;
+	$mesh->sql('eu', q{SELECT tide.link_pause('us-east')});
+	$mesh->wait_value('eu', q{SELECT count(*) FROM tide.pipelines WHERE name = 'link:us-east' AND owner IS NOT NULL}, 0);
+	$mesh->sql('eu', "UPDATE tide.link SET slot = $slot WHERE region = 'us-east'");
+	$mesh->sql('eu', q{SELECT tide.link_resume('us-east')});
+	return;
+}
+
 sub test_states
 {
 	$mesh->sql('eu', q{SELECT tide.link_pause('us-east')});
 	finds('eu', 'warn', 'pipeline.enabled link:us-east', qr/paused; the origin keeps its WAL/, qr/tide\.link_resume\('us-east'\)/, 'a paused link');
-	$mesh->sql('eu', q{SELECT tide.link_resume('us-east')});
-	ok(defined $mesh->wait_streaming('eu', 'us'), 'resumed');
-	$mesh->sql('eu', "UPDATE tide.link SET slot = 'nobodys' WHERE region = 'us-east'");
 	$mesh->sql('us', q{SELECT pg_create_logical_replication_slot('nobodys', 'test_decoding')});
-	$mesh->sql('eu', q{SELECT tide.link_pause('us-east'); SELECT tide.link_resume('us-east')});
+	use_slot(q{'nobodys'});
 	ok(defined $mesh->wait_value('eu', 'SELECT state FROM tide.links', 'error'), 'a slot that is not ours');
-	# Between two attempts, that is; they are ever further apart.
-	my $finding;
-	ok(defined wait_until(sub { ($finding) = @{ (doctor('eu'))[0]->{'rows.state us-east'} // [] } }, 30, 'the finding'), '... is found');
+	my $attempts = sub { $mesh->relay('eu')->metric('pg_tide_retries_total', qr/link:us-east/) };
+	my ($first, @states) = ($attempts->());
+	wait_until(sub { push @states, $mesh->sql('eu', 'SELECT state FROM tide.links'); $attempts->() >= $first + 3 }, 30, 'attempts');
+	is(join(' ', grep { $_ ne 'error' } @states), '', '... is an error while it is tried again, too');
+	my $finding = (doctor('eu'))[0]->{'rows.state us-east'}[0];
 	is($finding->{level}, 'error', 'a failing link: error rows.state us-east');
 	like($finding->{message}, qr/slot "nobodys" is not ours: its plugin is "test_decoding"/, '... with its reason');
 	like($finding->{hint}, qr/operations/, '... and where to read on');
-	$mesh->sql('eu', "UPDATE tide.link SET slot = tide._link_slot('eu-west', 'us-east') WHERE region = 'us-east'");
-	$mesh->sql('eu', q{SELECT tide.link_pause('us-east'); SELECT tide.link_resume('us-east')});
+	$mesh->sql('eu', q{SELECT tide.link_resync('us-east')});
+	$mesh->wait_value('eu', q{SELECT phase FROM tide.link WHERE region = 'us-east'}, 'new');
+	$first = $attempts->();
+	wait_until(sub { $attempts->() >= $first + 2 }, 30, 'attempts to begin anew');
+	is($mesh->sql('us', q{SELECT plugin FROM pg_replication_slots WHERE slot_name = 'nobodys'}), 'test_decoding', '... which is left alone');
+	use_slot(q{tide._link_slot('eu-west', 'us-east')});
 	ok(defined $mesh->wait_streaming('eu', 'us'), 'its own slot again');
 	$mesh->sql('us', q{SELECT pg_drop_replication_slot('nobodys')});
 	return;

@@ -75,35 +75,51 @@ sub test_arriving
 sub waits
 {
 	my ($side, $what) = @_;
-	return $mesh->wait_value($side, q{SELECT count(*) FROM pg_stat_activity WHERE usename = 'relay' AND wait_event_type = 'Lock'}, 1, 30)
+	return $mesh->wait_value($side, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'relay' AND wait_event_type = 'Lock'}, 't', 30)
 	  // die "$what does not wait\n";
 }
 
-# The stream is opened once more while the relay waits for an answer of the origin.
+# The stream is opened once more, with a row of 40 MB under way, while the relay waits for an answer of the origin.
 sub refused_while_asking
 {
+	my ($question, $lock, @ids) = @_;
 	my $relay = $mesh->relay('eu');
+	my $known = length $relay->log_text;
 	my ($here, $there) = map { $mesh->node($_)->background_psql('postgres') } qw(eu us);
 	$here->query_safe('BEGIN; LOCK TABLE big');
-	$mesh->sql('us', 'INSERT INTO big VALUES (3, ' . value_of(40) . q{, 0), (4, 'small', 0)});
+	$mesh->sql('us', "INSERT INTO big VALUES ($ids[0], " . value_of(40) . ", 0), ($ids[1], 'small', 0)");
 	waits('eu', 'the apply');
-	$there->query_safe('BEGIN; LOCK TABLE tide.class, tide.replicated_table');
+	$there->query_safe("BEGIN; $lock");
 	waits('us', 'the question to the origin');
 	$here->query_safe('COMMIT');
-	ok(defined wait_until(sub { $relay->log_text =~ /a large transaction was refused/ }, $LIMIT, 'the refusal'), 'refused while the origin is asked');
+	my $refused = sub { substr($relay->log_text, $known) =~ /a large transaction was refused/ };
+	ok(defined wait_until($refused, $LIMIT, 'the refusal'), "refused while the origin is asked for $question");
 	$there->query_safe('COMMIT');
 	$_->quit for $here, $there;
+	ok(defined $mesh->wait_for_catchup('us', 'eu', $LIMIT), 'a row of 40 MB that eu refuses holds up nobody');
 	return;
+}
+
+# A heartbeat waits for nothing that could be held; this one does.
+sub make_heartbeats_wait
+{
+	my $real = $mesh->sql('us', q{SELECT pg_get_functiondef('tide.rows_heartbeat()'::regprocedure)});
+	(my $waiting = $real) =~ s/(AS \$\w+\$)/$1 SELECT pg_advisory_xact_lock_shared(454);/;
+	$mesh->sql('us', $waiting);
+	return $real;
 }
 
 # Its row waits with the reason; those of others don't.
 sub test_parked
 {
 	$mesh->sql('eu', 'ALTER TABLE big ADD CONSTRAINT short CHECK (length(v) < 1000000) NOT VALID');
-	refused_while_asking();
-	ok(defined $mesh->wait_for_catchup('us', 'eu', $LIMIT), 'a row of 40 MB that eu refuses holds up nobody');
-	is($mesh->sql('eu', 'SELECT id FROM big WHERE id > 2'), 4, '... not even its own transaction');
-	like($mesh->sql('eu', 'SELECT table_name, code, reason FROM tide.parked_change'), qr/^big\|23514\|.*short/, '... it is parked with the reason');
+	refused_while_asking('its tables', 'LOCK TABLE tide.class, tide.replicated_table', 3, 4);
+	my $real = make_heartbeats_wait();
+	refused_while_asking('a heartbeat', 'SELECT pg_advisory_xact_lock(454)', 7, 8);
+	$mesh->sql('us', $real);
+	is($mesh->sql('eu', q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM big WHERE id > 2}), '4 8', '... not even its own transaction');
+	like($mesh->sql('eu', 'SELECT table_name, code, reason FROM tide.parked_change WHERE id = (SELECT min(id) FROM tide.parked_change)'),
+		qr/^big\|23514\|.*short/, '... it is parked with the reason');
 	unlike($mesh->relay('eu')->log_text, qr/level=error/, '... and that is no error of the link');
 	$mesh->sql('eu', 'ALTER TABLE big DROP CONSTRAINT short; SELECT tide.pending_retry(id) FROM tide.parked_change');
 	return $mesh->same_tables('... and comes when it is tried again', ['big']);

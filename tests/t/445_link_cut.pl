@@ -1,5 +1,5 @@
 # The link between regions: cut, one way, slow, lossy, flapping, with a reader that stands still.  Local writes go on, memory
-# stays small, and afterwards both regions are equal.
+# stays small, and afterwards both regions are equal.  TIDE_CUT_SECONDS: how long the first cut lasts at least.
 
 use strict;
 use warnings;
@@ -36,6 +36,7 @@ sub writes_go_on
 	return is("@stuck", '', "$what: local writes go on");
 }
 
+# KiB.
 sub memory
 {
 	my ($side) = @_;
@@ -44,14 +45,18 @@ sub memory
 
 flows('at first', 90);
 
+my $heal_at = time + ($ENV{TIDE_CUT_SECONDS} // 0);
+my %small = map { $_ => memory($_) } $mesh->sides;
 $wan->cut;
 writes_go_on('a black hole');
 my %arrived = map { $_->[0] => $load->count(@$_) } $mesh->ways;
 ok(defined $mesh->wait_value('eu', q{SELECT max(seconds) > 6 FROM tide.lag}, 't'), 'a black hole: the lag grows');
 ok(defined $mesh->wait_value('us', q{SELECT bool_and(NOT active) FROM pg_replication_slots}, 't', 30), '... the servers notice');
 writes_go_on('a black hole');
+writes_go_on('a long one') while time < $heal_at;
+cmp_ok(memory($_), '<', $small{$_} + 16 * 1024, "... $_: the relay stays as small as it was") for $mesh->sides;
 $wan->heal;
-flows('after a black hole');
+flows('after a black hole', 60 + ($ENV{TIDE_CUT_SECONDS} // 0) / 2);
 
 for my $way (qw(ab ba))
 {

@@ -25,7 +25,7 @@ our %LOAD = (
 		fill => sub { $_[0]->bulk_transactions(@_[ 1, 2 ]) } },
 	tpcb => {
 		tables => [ @PGBENCH, [ 'pgbench_history', {insert_only => \1} ] ], clear => ['pgbench_history'],
-		size => [ 4_000, 60_000 ], changes => 4, scale => [ 1, 10 ],
+		size => [ 4_000, 200_000 ], changes => 4, scale => [ 1, 10 ],
 		fill => sub { $_[0]->tpcb_transactions(@_[ 1, 2 ]) } });
 our @LOADS = qw(one_row bulk tpcb);
 

@@ -56,7 +56,7 @@ sub fill
 sub measure
 {
 	my ($pair, $quick) = @_;
-	my $rows = $pair->{pool} * ($quick ? 1 : 8);
+	my $rows = $pair->{pool} * ($quick ? 1 : 4);
 	my @ways = grep { $_->name ne 'nats' } Bench::Rows::ways($pair);
 	$_->setup(['item']) for @ways;
 	fill($pair, $_->db, $rows) for @ways;

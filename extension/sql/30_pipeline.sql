@@ -62,6 +62,22 @@ SELECT pg_catalog.pg_extension_config_dump('tide.pipeline', $$WHERE direction NO
 SELECT pg_catalog.pg_extension_config_dump('tide.pipeline_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('tide.pipeline_version', '');
 
+/*
+ * Relays look for changes several times a second; told of one, they look at once.  Only of what somebody
+ * set up: a relay's own notes about its pipelines have no version.
+ */
+CREATE FUNCTION tide._pipelines_changed() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM pg_notify('tide_pipelines', '');
+	RETURN NULL;
+END;
+$$;
+CREATE TRIGGER changed AFTER INSERT OR DELETE OR UPDATE OF version ON tide.pipeline
+	FOR EACH STATEMENT EXECUTE FUNCTION tide._pipelines_changed();
+
 CREATE TABLE tide.position_0
 (
 	pipeline_id	int NOT NULL,

@@ -35,6 +35,9 @@ SELECT tide.relay_set_state($1::text, $2::bigint, $3::text, $4::text, $5::text);
 -- name: relay_region
 SELECT tide.relay_region();
 
+-- name: relay_listen
+LISTEN tide_pipelines;
+
 -- name: relay_alive
 SELECT 1;
 

@@ -4,8 +4,8 @@
  *
  * Owns: one connection to the home database that holds the advisory lock of
  * every pipeline this relay runs, the list of them, and their counters, which never go
- * back while the relay lives.  Every POLL_MS it asks for all pipelines; the question is
- * also its sign of life.  Does not own: what happens inside a pipeline.
+ * back while the relay lives.  Every POLL_MS, and when it is told of a change, it asks for all
+ * pipelines; the question is also its sign of life.  Does not own: what happens inside a pipeline.
  *
  * A lock whose session has been silent for EVICT_MS belongs to a relay that is
  * stopped, hung or cut off: its session is ended and the pipeline taken over
@@ -30,6 +30,7 @@
 #include "queries.h"
 
 #define POLL_MS 200
+#define LOOK_MS 25			/* within that, what we are told of is seen */
 #define EVICT_MS 1500		/* tide.relay_evict() checks the same */
 #define EVICTED_WAIT_MS 300 /* how long an ended session may take to let go of its locks */
 #define RECONNECT_FIRST_MS 100
@@ -180,6 +181,8 @@ read_region(TideCoordinator *coord, TideError *err)
 static bool
 connect_home(TideCoordinator *coord, TideError *err)
 {
+	TideError ignored;
+
 	if (!tide_pg_open(coord->opts->conninfo, coord->opts->relay_name, coord->abort, &coord->pg,
 					  err))
 		return false;
@@ -189,6 +192,8 @@ connect_home(TideCoordinator *coord, TideError *err)
 		coord->pg = NULL;
 		return false;
 	}
+	/* A hint: without it (in a standby, say) changes are seen a moment later. */
+	(void) tide_pg_exec(coord->pg, tide_q_relay_listen, 0, NULL, NULL, &ignored);
 	coord->backend_pid = PQbackendPID(tide_pg_conn(coord->pg));
 	coord->env.conninfo = coord->opts->conninfo;
 	coord->env.region = coord->region;
@@ -532,9 +537,10 @@ turn(TideCoordinator *coord, TideError *err)
 static void
 pause_between_turns(TideCoordinator *coord)
 {
-	for (int slept = 0; slept < POLL_MS; slept += 50)
+	for (int slept = 0; slept < POLL_MS; slept += LOOK_MS)
 	{
-		if (!tide_stop_sleep(coord->stop, 50) || atomic_exchange(&coord->reload, false))
+		if (!tide_stop_sleep(coord->stop, LOOK_MS) || atomic_exchange(&coord->reload, false) ||
+			tide_pg_notified(coord->pg))
 			return;
 	}
 }

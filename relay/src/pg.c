@@ -332,6 +332,22 @@ tide_pg_pending(const TidePg *pg)
 	return pg->pending;
 }
 
+bool
+tide_pg_notified(TidePg *pg)
+{
+	struct pollfd fd = {.fd = PQsocket(pg->conn), .events = POLLIN};
+	/* Not read here: it may be why the connection ends, which a statement can say and we can't. */
+	bool notified = poll(&fd, 1, 0) > 0;
+	PGnotify *notification;
+
+	while ((notification = PQnotifies(pg->conn)) != NULL)
+	{
+		notified = true;
+		PQfreemem(notification);
+	}
+	return notified;
+}
+
 /*
  * Sends what libpq has buffered, all of it: a statement's second half must not
  * lie here while its caller waits for something else.  The server reads while

@@ -60,6 +60,12 @@ extern bool tide_pg_finish(TidePg *pg, int timeout_ms, PGresult **res, TideError
 extern int tide_pg_pending(const TidePg *pg); /* started and not finished: how many */
 
 /*
+ * Has a notification come since this was last asked, or is there something that the next statement
+ * will read, as the end of the connection?  Waits for nothing, and may be true once too often.
+ */
+extern bool tide_pg_notified(TidePg *pg);
+
+/*
  * A pipeline: statements are started while others are under way, so the server never waits for
  * us; each is finished in its turn by tide_pg_finish.  After an error the rest fails, too, and the
  * connection is to be closed.  To be used inside a transaction.

@@ -42,6 +42,14 @@ sub stdout_is
 	return sub { $pair->relay('us')->metric('pg_tide_events_delivered_total', qr/pipeline="extra"/) == $count };
 }
 
+# How often relays are told of a change when that is run.
+sub told
+{
+	my ($sql) = @_;
+	$us->psql('postgres', "LISTEN tide_pipelines; $sql", stdout => \my $out);
+	return scalar(() = $out =~ /Asynchronous notification "tide_pipelines"/g);
+}
+
 # ---- changes ----
 
 $pair->start_load;
@@ -57,6 +65,9 @@ applied('a disabled pipeline stops', sub { $pair->relay('us')->log_text =~ /pipe
 $us->safe_psql('postgres', "SELECT tide.outbox_publish('other', 'e', '2')");
 $us->safe_psql('postgres', "SELECT tide.relay_enable('extra')");
 applied('an enabled one runs, and delivers what waited', stdout_is(2));
+is(told(q{SELECT tide.relay_disable('extra'); SELECT tide.relay_enable('extra')}), 2, 'relays are told of changes');
+is(told(q{UPDATE tide.pipeline SET state = state, changed_at = now()}), 0, '... and not of what they write themselves');
+applied('... and the pipeline runs', state_is('extra', 'running'));
 my $before = $pair->pipeline('us', 'extra')->{epoch};
 $pair->set_outbox('us', 'extra', { sink_type => 'stdout', batch_size => 7 }, 'other');
 applied('a changed one runs anew', sub { my $row = $pair->pipeline('us', 'extra');

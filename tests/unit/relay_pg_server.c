@@ -276,6 +276,31 @@ stopping_cancels(void **state)
 }
 
 static void
+notifications(void **state)
+{
+	TidePg *other;
+	TideError err;
+	int looks = 0;
+
+	NEED_SERVER();
+	assert_true(tide_pg_open(conninfo, "other", NULL, &other, &err));
+	assert_true(tide_pg_exec(pg, "LISTEN here", 0, NULL, NULL, &err));
+	assert_false(tide_pg_notified(pg));
+	assert_true(tide_pg_exec(other, "NOTIFY elsewhere", 0, NULL, NULL, &err));
+	assert_true(tide_pg_exec(pg, "SELECT 1", 0, NULL, NULL, &err));
+	assert_false(tide_pg_notified(pg));
+	assert_true(tide_pg_exec(other, "NOTIFY here", 0, NULL, NULL, &err));
+	while (!tide_pg_notified(pg) && looks++ < 10000)
+		usleep(1000);
+	assert_true(looks < 10000);
+	/* A statement reads it; what it read counts once. */
+	assert_true(tide_pg_exec(pg, "SELECT 1", 0, NULL, NULL, &err));
+	assert_true(tide_pg_notified(pg));
+	assert_false(tide_pg_notified(pg));
+	tide_pg_close(other);
+}
+
+static void
 lost_connections(void **state)
 {
 	TidePg *doomed;
@@ -427,6 +452,7 @@ main(void)
 		cmocka_unit_test(time_limits_leave_the_statement_alone),
 		cmocka_unit_test(stopping_cancels),
 		cmocka_unit_test(pipelines),
+		cmocka_unit_test(notifications),
 		cmocka_unit_test(lost_connections),
 		cmocka_unit_test(daemon_defaults),
 		cmocka_unit_test(refusals),

@@ -499,6 +499,8 @@ AS $$
 BEGIN
 	PERFORM tide._table_check(tbl, caller);
 	PERFORM tide._set_up_lock();
+	/* Before anything that the end of a first copy waits for: that has the table. */
+	EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', tbl);
 	DELETE FROM tide.replicated_table t WHERE t.relid = tbl;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'table % is not replicated', tbl

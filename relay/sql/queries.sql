@@ -35,6 +35,11 @@ SELECT tide.relay_set_state($1::text, $2::bigint, $3::text, $4::text, $5::text);
 -- name: relay_region
 SELECT tide.relay_region();
 
+-- What the relay writes for itself waits for no other region: that one may be away.
+-- name: own_session
+SELECT pg_catalog.set_config('synchronous_commit', 'local', false)
+WHERE pg_catalog.current_setting('synchronous_commit') <> 'off';
+
 -- name: relay_listen
 LISTEN tide_pipelines;
 

@@ -186,7 +186,8 @@ connect_home(TideCoordinator *coord, TideError *err)
 	if (!tide_pg_open(coord->opts->conninfo, coord->opts->relay_name, coord->abort, &coord->pg,
 					  err))
 		return false;
-	if (!read_region(coord, err))
+	if (!tide_pg_exec(coord->pg, tide_q_own_session, 0, NULL, NULL, err) ||
+		!read_region(coord, err))
 	{
 		tide_pg_close(coord->pg);
 		coord->pg = NULL;

@@ -361,12 +361,12 @@ copy_wanted(TideLink *link, TideError *err)
 }
 
 static bool
-open_home(TideLink *link, TideError *err)
+open_own(const TideLink *link, TidePg **pg, TideError *err)
 {
 	const TidePipeline *pipeline = link->pipeline;
 
-	return tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &link->home,
-						err);
+	return tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, pg, err) &&
+		   tide_pg_exec(*pg, tide_q_own_session, 0, NULL, NULL, err);
 }
 
 /* The link is ours: whoever else works on it has lost it, and may not know yet. */
@@ -401,7 +401,7 @@ recover(TideLink *link, TideError *err)
 	/* A frame may be half applied. */
 	tide_pg_close(link->home);
 	link->home = NULL;
-	return open_home(link, err) && hold_link(link, err) && resync(link, gap, err);
+	return open_own(link, &link->home, err) && hold_link(link, err) && resync(link, gap, err);
 }
 
 static bool
@@ -451,9 +451,7 @@ tide_link_run(TidePipeline *pipeline, TideError *err)
 	TideLink link = {.pipeline = pipeline};
 	bool ok;
 
-	ok = open_home(&link, err) &&
-		 tide_pg_open(pipeline->env->conninfo, pipeline->spec.name, pipeline->abort, &link.reports,
-					  err) &&
+	ok = open_own(&link, &link.home, err) && open_own(&link, &link.reports, err) &&
 		 run_link(&link, err);
 	tide_pg_close(link.home);
 	tide_pg_close(link.reports);

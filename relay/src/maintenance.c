@@ -56,7 +56,8 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 
 	if (!tide_pg_open(maintenance->conninfo, "maintenance", maintenance->stop, &pg, err))
 		return false;
-	do
+	ok = tide_pg_exec(pg, tide_q_own_session, 0, NULL, NULL, err);
+	while (ok)
 	{
 		long long start = tide_monotonic_ms();
 
@@ -65,8 +66,9 @@ maintain_until_stopped(TideMaintenance *maintenance, TideError *err)
 			 tide_pg_exec(pg, tide_q_relay_residency, 0, NULL, NULL, err) &&
 			 tide_gauges_read(maintenance->gauges, pg, err);
 		took = tide_monotonic_ms() - start;
+		if (!ok || !tide_stop_sleep(maintenance->stop, pause_after(took)))
+			break;
 	}
-	while (ok && tide_stop_sleep(maintenance->stop, pause_after(took)));
 	tide_gauges_forget(maintenance->gauges);
 	tide_pg_close(pg);
 	return ok;

@@ -213,6 +213,12 @@ sub test_ended
 	is($mesh->sql('us', 'SELECT count(*) FROM ring WHERE id = 5000'), 1, '... the row is here');
 	is($mesh->sql('eu', 'SELECT count(*) FROM ring WHERE id = 5000'), 0, '... and is not there');
 
+	# What a relay writes for itself would wait as any other commit of this server; it must not.
+	my $epoch = $mesh->sql('us', q{SELECT epoch FROM tide.pipeline WHERE name = 'link:eu-west'});
+	$mesh->sql('us', q{SET synchronous_commit = local; SET statement_timeout = '30s'; SELECT tide.link_pause('eu-west'); SELECT tide.link_resume('eu-west')});
+	ok(defined $mesh->wait_value('us', "SELECT epoch > $epoch AND state = 'running' FROM tide.pipeline WHERE name = 'link:eu-west'", 't'),
+		'the relay itself waits for nobody');
+
 	# Two classes in one transaction: the one that waits longer.
 	$session = session('us', 'BEGIN; INSERT INTO ring VALUES (5001, 1); INSERT INTO ledger VALUES (5001, 1); COMMIT');
 	ok(waiting('us', 1), 'no limit: a commit waits');

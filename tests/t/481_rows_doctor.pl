@@ -326,7 +326,7 @@ sub use_slot
 {
 	my ($slot) = @_;
 	$mesh->sql('eu', q{SELECT tide.link_pause('us-east')});
-	$mesh->wait_value('eu', q{SELECT count(*) FROM tide.pipelines WHERE name = 'link:us-east' AND owner IS NOT NULL}, 0);
+	$mesh->wait_value('eu', q{SELECT owner IS NULL FROM tide.links WHERE region = 'us-east'}, 't');
 	$mesh->sql('eu', "UPDATE tide.link SET slot = $slot WHERE region = 'us-east'");
 	$mesh->sql('eu', q{SELECT tide.link_resume('us-east')});
 	return;

@@ -38,7 +38,7 @@ are_single_statements(void **state)
 	{
 		assert_true(begins_with(query->sql, "SELECT") || begins_with(query->sql, "CALL") ||
 					begins_with(query->sql, "BEGIN") || begins_with(query->sql, "COMMIT") ||
-					begins_with(query->sql, "ROLLBACK"));
+					begins_with(query->sql, "ROLLBACK") || begins_with(query->sql, "LISTEN"));
 		assert_lacks(query->sql, ";");
 		assert_lacks(query->sql, "--");
 	}

@@ -341,7 +341,8 @@ sub test_states
 	ok(defined $mesh->wait_value('eu', 'SELECT state FROM tide.links', 'error'), 'a slot that is not ours');
 	my $attempts = sub { $mesh->relay('eu')->metric('pg_tide_retries_total', qr/link:us-east/) };
 	my ($first, @states) = ($attempts->());
-	wait_until(sub { push @states, $mesh->sql('eu', 'SELECT state FROM tide.links'); $attempts->() >= $first + 3 }, 30, 'attempts');
+	my $look = sub { push @states, $mesh->sql('eu', 'SELECT state FROM tide.links'); return $attempts->() >= $first + 3 };
+	ok(defined wait_until($look, 90, 'attempts'), '... is tried again and again');
 	is(join(' ', grep { $_ ne 'error' } @states), '', '... is an error while it is tried again, too');
 	my $finding = (doctor('eu'))[0]->{'rows.state us-east'}[0];
 	is($finding->{level}, 'error', 'a failing link: error rows.state us-east');
@@ -350,8 +351,8 @@ sub test_states
 	$mesh->sql('eu', q{SELECT tide.link_resync('us-east')});
 	$mesh->wait_value('eu', q{SELECT phase FROM tide.link WHERE region = 'us-east'}, 'new');
 	$first = $attempts->();
-	wait_until(sub { $attempts->() >= $first + 2 }, 30, 'attempts to begin anew');
-	is($mesh->sql('us', q{SELECT plugin FROM pg_replication_slots WHERE slot_name = 'nobodys'}), 'test_decoding', '... which is left alone');
+	ok(defined wait_until(sub { $attempts->() >= $first + 2 }, 90, 'attempts to begin anew'), '... so is beginning anew');
+	is($mesh->sql('us', q{SELECT plugin FROM pg_replication_slots WHERE slot_name = 'nobodys'}), 'test_decoding', '... and that slot is left alone');
 	use_slot(q{tide._link_slot('eu-west', 'us-east')});
 	ok(defined $mesh->wait_streaming('eu', 'us'), 'its own slot again');
 	$mesh->sql('us', q{SELECT pg_drop_replication_slot('nobodys')});
